@@ -1,0 +1,36 @@
+# `make` alone lists the targets. The logic is in scripts/.
+export PORT ?= 3000
+
+.DEFAULT_GOAL := help
+.PHONY: help run test build size newman migrate down clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
+	@scripts/run.sh
+
+test: ## Format, clippy, unit, API and component tests, newman
+	@scripts/test.sh
+
+build: ## Build the component and the bundled host
+	@scripts/toolchain.sh
+	cargo build --target wasm32-wasip2 --release
+	cargo build -p order-host --profile host
+
+size: ## Print the size of the component; fail above 600 KiB
+	@scripts/size.sh
+
+newman: ## Run the Postman collection against a local service
+	@scripts/newman.sh
+
+migrate: ## Start Redis and PostgreSQL, apply the migrations
+	@scripts/services.sh migrate
+
+down: ## Stop Redis and PostgreSQL, keep their data
+	@scripts/services.sh down
+
+clean: ## Stop them and delete their data and everything built
+	@scripts/services.sh clean
+	cargo clean
+	rm -rf node_modules

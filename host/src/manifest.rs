@@ -1,0 +1,287 @@
+//! `spin.toml` and the environment, resolved: templates filled in, paths absolute to the manifest.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What there is to serve.
+#[derive(Debug)]
+pub struct App {
+    /// The component's `.wasm`.
+    pub source: PathBuf,
+    /// How to build it, for the error message when it is missing.
+    pub build_command: Option<String>,
+    /// The component's own variables.
+    pub variables: BTreeMap<String, String>,
+    /// Where it may connect to.
+    pub allowed_hosts: Vec<AllowedHost>,
+}
+
+impl App {
+    /// Whether `allowed_outbound_hosts` lets the component connect there.
+    pub fn allows(&self, scheme: &str, host: &str, port: u16) -> bool {
+        self.allowed_hosts.iter().any(|allowed| allowed.covers(scheme, host, port))
+    }
+}
+
+/// One entry of `allowed_outbound_hosts`; `None` stands for `*`.
+#[derive(Debug, PartialEq)]
+pub struct AllowedHost {
+    scheme: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+}
+
+impl AllowedHost {
+    fn parse(entry: &str) -> Result<Self> {
+        let parse = || {
+            let (scheme, rest) = entry.split_once("://")?;
+            let (host, port) = match rest.rsplit_once(':') {
+                Some((host, "*")) => (host, None),
+                Some((host, port)) => (host, Some(port.parse().ok()?)),
+                None => (rest, Some(default_port(scheme)?)),
+            };
+            let host = host.trim_matches(['[', ']']);
+            let any_or = |text: &str| (text != "*").then(|| text.to_ascii_lowercase());
+            (!scheme.is_empty() && !host.is_empty() && !host.contains(['/', '@'])).then(|| Self {
+                scheme: any_or(scheme),
+                host: any_or(host),
+                port,
+            })
+        };
+        parse().with_context(|| format!("{entry:?} is not scheme://host:port"))
+    }
+
+    fn covers(&self, scheme: &str, host: &str, port: u16) -> bool {
+        let same =
+            |mine: &Option<String>, theirs: &str| mine.as_ref().is_none_or(|mine| mine.eq_ignore_ascii_case(theirs));
+        same(&self.scheme, scheme) && same(&self.host, host) && self.port.is_none_or(|mine| mine == port)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "redis" => Some(6379),
+        "postgres" => Some(5432),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    spin_manifest_version: u32,
+    #[serde(default)]
+    variables: BTreeMap<String, Variable>,
+    trigger: Triggers,
+    component: BTreeMap<String, Component>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    default: Option<String>,
+    #[serde(default)]
+    required: bool,
+}
+
+#[derive(Deserialize)]
+struct Triggers {
+    http: Vec<HttpTrigger>,
+}
+
+#[derive(Deserialize)]
+struct HttpTrigger {
+    route: String,
+    component: String,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    source: PathBuf,
+    #[serde(default)]
+    allowed_outbound_hosts: Vec<String>,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+    build: Option<Build>,
+}
+
+#[derive(Deserialize)]
+struct Build {
+    command: String,
+}
+
+/// Reads the manifest at `path`; `environment` looks a variable of the process up.
+///
+/// # Errors
+///
+/// Says what is wrong with the manifest, or which variable has no value and how to set it.
+pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    resolve(&text, directory, environment).with_context(|| path.display().to_string())
+}
+
+fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
+    let manifest = parse(text)?;
+    ensure!(
+        manifest.spin_manifest_version == 2,
+        "spin_manifest_version is {}, only 2 is served",
+        manifest.spin_manifest_version
+    );
+    let [trigger] = manifest.trigger.http.as_slice() else {
+        bail!("only an application with one HTTP trigger is served");
+    };
+    ensure!(trigger.route == "/...", "the route is {:?}, only \"/...\" is served", trigger.route);
+    let component = manifest
+        .component
+        .get(&trigger.component)
+        .with_context(|| format!("there is no [component.{}]", trigger.component))?;
+
+    let values = variable_values(&manifest.variables, environment)?;
+    let variables = component
+        .variables
+        .iter()
+        .map(|(name, template)| Ok((name.clone(), fill(template, &values)?)))
+        .collect::<Result<_>>()?;
+    let allowed_hosts = component
+        .allowed_outbound_hosts
+        .iter()
+        .map(|template| {
+            AllowedHost::parse(&fill(template, &values)?)
+                .with_context(|| format!("allowed_outbound_hosts, entry {template:?}"))
+        })
+        .collect::<Result<_>>()?;
+    Ok(App {
+        source: directory.join(&component.source),
+        build_command: component.build.as_ref().map(|build| build.command.clone()),
+        variables,
+        allowed_hosts,
+    })
+}
+
+fn parse(text: &str) -> Result<Manifest> {
+    toml::from_str(text).map_err(|error| {
+        // The library's own rendering is a picture of several lines.
+        let before = error.span().and_then(|span| text.get(..span.start));
+        match before {
+            Some(before) => anyhow!("line {}: {}", before.split('\n').count(), error.message()),
+            None => anyhow!("{}", error.message()),
+        }
+    })
+}
+
+fn variable_values(
+    declared: &BTreeMap<String, Variable>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<&str, String>> {
+    declared
+        .iter()
+        .map(|(name, variable)| {
+            let key = format!("SPIN_VARIABLE_{}", name.to_ascii_uppercase());
+            let value = environment(&key).or_else(|| variable.default.clone());
+            match value {
+                Some(value) => Ok((name.as_str(), value)),
+                None if variable.required => {
+                    bail!("variable {name:?} is required and has no value: set {key}")
+                }
+                None => bail!("variable {name:?} has neither a default nor required = true"),
+            }
+        })
+        .collect()
+}
+
+/// Replaces each `{{ name }}`.
+fn fill(template: &str, values: &BTreeMap<&str, String>) -> Result<String> {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((literal, tail)) = rest.split_once("{{") {
+        let (name, tail) =
+            tail.split_once("}}").with_context(|| format!("template {template:?} has no closing braces"))?;
+        let name = name.trim();
+        let value =
+            values.get(name).with_context(|| format!("template {template:?} names an unknown variable {name:?}"))?;
+        filled.push_str(literal);
+        filled.push_str(value);
+        rest = tail;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = r#"
+spin_manifest_version = 2
+[variables]
+redis_host = { default = "localhost", description = "a host" }
+pg_password = { required = true, secret = true }
+[[trigger.http]]
+route = "/..."
+component = "order"
+[component.order]
+source = "target/order.wasm"
+allowed_outbound_hosts = ["redis://{{ redis_host }}:6379", "postgres://*:*"]
+[component.order.variables]
+password = "{{pg_password}}"
+url = "redis://{{ redis_host }}/{{ redis_host }}"
+"#;
+
+    fn resolve_with(text: &str, environment: &[(&str, &str)]) -> Result<App> {
+        resolve(text, Path::new("dir"), |name| {
+            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+        })
+    }
+
+    const PASSWORD: (&str, &str) = ("SPIN_VARIABLE_PG_PASSWORD", "secret");
+
+    #[test]
+    fn templates_take_defaults_and_the_environment() {
+        let app = resolve_with(MANIFEST, &[PASSWORD]).unwrap();
+        assert_eq!(app.variables["password"], "secret");
+        assert_eq!(app.variables["url"], "redis://localhost/localhost");
+        assert_eq!(app.source, Path::new("dir/target/order.wasm"));
+    }
+
+    #[test]
+    fn only_allowed_hosts_are_allowed() {
+        let app = resolve_with(MANIFEST, &[PASSWORD, ("SPIN_VARIABLE_REDIS_HOST", "10.0.0.7")]).unwrap();
+        assert!(app.allows("redis", "10.0.0.7", 6379));
+        assert!(!app.allows("redis", "10.0.0.7", 6380));
+        assert!(!app.allows("redis", "localhost", 6379));
+        assert!(app.allows("postgres", "anywhere", 1));
+        assert!(!app.allows("mysql", "anywhere", 1));
+    }
+
+    #[test]
+    fn a_required_variable_without_a_value_is_named_with_its_environment_variable() {
+        let error = resolve_with(MANIFEST, &[]).unwrap_err().to_string();
+        assert!(error.contains("\"pg_password\""), "{error}");
+        assert!(error.contains("SPIN_VARIABLE_PG_PASSWORD"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_host_is_refused() {
+        let error = resolve_with(MANIFEST, &[PASSWORD, ("SPIN_VARIABLE_REDIS_HOST", "")]);
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(error.contains("\"redis://:6379\" is not"), "{error}");
+        assert!(error.contains("{{ redis_host }}"), "{error}");
+    }
+
+    #[test]
+    fn a_template_over_an_unknown_variable_is_refused() {
+        let text = MANIFEST.replace("{{pg_password}}", "{{ nobody }}");
+        let error = resolve_with(&text, &[PASSWORD]).unwrap_err().to_string();
+        assert!(error.contains("\"nobody\""), "{error}");
+    }
+
+    #[test]
+    fn a_broken_manifest_is_reported_in_one_line_with_its_number() {
+        let text = MANIFEST.replace("route = \"/...\"", "route = ");
+        let error = resolve_with(&text, &[PASSWORD]).unwrap_err().to_string();
+        assert!(error.starts_with("line 7: "), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}

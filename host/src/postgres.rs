@@ -1,0 +1,272 @@
+//! `spin:postgres`: a pool per address, and each statement prepared, executed and forgotten, as in Spin.
+
+#![expect(clippy::result_large_err, reason = "the error type is the interface's, its size is not ours")]
+
+use crate::bindings::spin::postgres::postgres::{
+    Column, DbError, DbValue, Error, Host, HostConnection, HostConnectionBuilder, HostConnectionBuilderWithStore,
+    HostConnectionWithStore, ParameterValue, QueryError, RowSet,
+};
+use crate::component::State;
+use crate::manifest::App;
+use crate::pg_values::{self, Parameter};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use futures::TryStreamExt;
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_postgres::config::{Host as PgHost, SslMode};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, NoTls};
+use wasmtime::Result;
+use wasmtime::component::{Access, Accessor, FutureReader, HasSelf, Resource, StreamReader};
+
+/// Connections per address. Spin's value.
+const POOL_SIZE: usize = 64;
+const DEFAULT_PORT: u16 = 5432;
+
+/// The guest's connection; the last owner's drop gives it back to its pool, busy or not.
+pub type Connection = Arc<Object>;
+
+/// The guest's builder: the address, since options are not served.
+pub struct ConnectionBuilder(String);
+
+type Accessed<T> = Accessor<T, HasSelf<State>>;
+type Answer<V> = std::result::Result<V, Error>;
+type Rows = Vec<Vec<DbValue>>;
+type Streams = (Vec<Column>, StreamReader<Vec<DbValue>>, FutureReader<Answer<()>>);
+
+/// Pools by address string, shared by all instances.
+#[derive(Default)]
+pub struct Pools(Mutex<HashMap<String, Pool>>);
+
+impl Pools {
+    /// Takes a connection, waiting for a free one without limit.
+    async fn connect(&self, app: &App, address: &str) -> Answer<Connection> {
+        let pool = self.pool(app, address).map_err(Error::ConnectionFailed)?;
+        match pool.get().await {
+            Ok(connection) => Ok(Arc::new(connection)),
+            Err(error) => Err(Error::ConnectionFailed(format!("{error:?}"))),
+        }
+    }
+
+    fn pool(&self, app: &App, address: &str) -> std::result::Result<Pool, String> {
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(address) {
+            return Ok(pool.clone());
+        }
+        let pool = new_pool(app, address)?;
+        pools.insert(address.to_owned(), pool.clone());
+        Ok(pool)
+    }
+}
+
+fn new_pool(app: &App, address: &str) -> std::result::Result<Pool, String> {
+    let config: Config = address.parse().map_err(|error| format!("the address cannot be parsed: {error:?}"))?;
+    check_hosts(app, &config)?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err("sslmode=require: the bundled host has no TLS".to_owned());
+    }
+    let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Clean };
+    let manager = Manager::from_config(config, NoTls, manager_config);
+    Pool::builder(manager).max_size(POOL_SIZE).build().map_err(|error| format!("{error:?}"))
+}
+
+fn check_hosts(app: &App, config: &Config) -> std::result::Result<(), String> {
+    if config.get_hosts().is_empty() {
+        return Err("the address names no host".to_owned());
+    }
+    for (index, host) in config.get_hosts().iter().enumerate() {
+        let PgHost::Tcp(host) = host else {
+            return Err("unix sockets are not served by the bundled host".to_owned());
+        };
+        // One port may stand for all hosts.
+        let ports = config.get_ports();
+        let port = ports.get(index).or(ports.first()).copied();
+        let port = port.unwrap_or(DEFAULT_PORT);
+        if !app.allows("postgres", host, port) {
+            return Err(format!("{host}:{port} is not among allowed_outbound_hosts"));
+        }
+    }
+    Ok(())
+}
+
+fn to_parameters(values: Vec<ParameterValue>) -> Answer<Vec<Parameter>> {
+    values.into_iter().map(|value| pg_values::to_parameter(value).map_err(Error::BadParameter)).collect()
+}
+
+fn as_refs(parameters: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
+    parameters.iter().map(|parameter| parameter.as_ref() as &(dyn ToSql + Sync)).collect()
+}
+
+async fn execute(connection: &Object, sql: &str, values: Vec<ParameterValue>) -> Answer<u64> {
+    let parameters = to_parameters(values)?;
+    // The plain client underneath: the pool's own one would offer a statement cache.
+    let client: &tokio_postgres::Client = connection;
+    client.execute(sql, &as_refs(&parameters)).await.map_err(failed)
+}
+
+/// All rows, and what ended them. An error before the first row is the query's own.
+async fn query(connection: &Object, sql: &str, values: Vec<ParameterValue>) -> Answer<(Vec<Column>, Rows, Answer<()>)> {
+    let parameters = to_parameters(values)?;
+    let client: &tokio_postgres::Client = connection;
+    let stream = client.query_raw(sql, as_refs(&parameters)).await.map_err(failed)?;
+    let mut stream = pin!(stream);
+    let Some(first) = stream.try_next().await.map_err(failed)? else {
+        // Without a row Spin knows no columns either.
+        return Ok((Vec::new(), Vec::new(), Ok(())));
+    };
+    let columns = pg_values::columns(&first);
+    let mut rows = Vec::new();
+    let mut next = Ok(Some(first));
+    let end = loop {
+        match next {
+            Ok(Some(row)) => match pg_values::values(&row) {
+                Ok(values) => rows.push(values),
+                Err(error) => break Err(failed(error)),
+            },
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(failed(error)),
+        }
+        next = stream.try_next().await;
+    };
+    Ok((columns, rows, end))
+}
+
+fn failed(error: tokio_postgres::Error) -> Error {
+    let as_text = format!("{error:?}");
+    let Some(db) = error.as_db_error() else {
+        return Error::QueryFailed(QueryError::Text(as_text));
+    };
+    let extras = [
+        ("column", db.column()),
+        ("constraint", db.constraint()),
+        ("routine", db.routine()),
+        ("hint", db.hint()),
+        ("table", db.table()),
+        ("datatype", db.datatype()),
+        ("schema", db.schema()),
+        ("where", db.where_()),
+    ];
+    let extras = extras.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+    Error::QueryFailed(QueryError::DbError(DbError {
+        as_text,
+        severity: db.severity().to_owned(),
+        code: db.code().code().to_owned(),
+        message: db.message().to_owned(),
+        detail: db.detail().map(str::to_owned),
+        extras,
+    }))
+}
+
+impl Host for State {}
+
+/// The blocking calls of older SDKs: the instance serves nothing else meanwhile, as in Spin.
+impl HostConnection for State {
+    async fn open(&mut self, address: String) -> Result<Answer<Resource<Connection>>> {
+        Ok(match self.pools.connect(&self.app, &address).await {
+            Ok(connection) => Ok(self.table.push(connection)?),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn query(
+        &mut self,
+        connection: Resource<Connection>,
+        sql: String,
+        values: Vec<ParameterValue>,
+    ) -> Result<Answer<RowSet>> {
+        let connection = self.table.get(&connection)?;
+        let answer = query(connection, &sql, values).await;
+        Ok(answer.and_then(|(columns, rows, end)| end.map(|()| RowSet { columns, rows })))
+    }
+
+    async fn execute(
+        &mut self,
+        connection: Resource<Connection>,
+        sql: String,
+        values: Vec<ParameterValue>,
+    ) -> Result<Answer<u64>> {
+        let connection = self.table.get(&connection)?;
+        Ok(execute(connection, &sql, values).await)
+    }
+
+    fn drop(&mut self, connection: Resource<Connection>) -> Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}
+
+impl HostConnectionWithStore for HasSelf<State> {
+    async fn open_async<T: Send>(accessor: &Accessed<T>, address: String) -> Result<Answer<Resource<Connection>>> {
+        connect(accessor, &address).await
+    }
+
+    async fn query_async<T: Send>(
+        accessor: &Accessed<T>,
+        connection: Resource<Connection>,
+        sql: String,
+        values: Vec<ParameterValue>,
+    ) -> Result<Answer<Streams>> {
+        let connection = accessor.with(|mut access| access.get().table.get(&connection).cloned())?;
+        match query(&connection, &sql, values).await {
+            Ok((columns, rows, end)) => accessor.with(|mut access: Access<'_, T, _>| {
+                let rows = StreamReader::new(&mut access, rows)?;
+                let end = FutureReader::new(&mut access, async { wasmtime::error::Ok(end) })?;
+                Ok(Ok((columns, rows, end)))
+            }),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn execute_async<T: Send>(
+        accessor: &Accessed<T>,
+        connection: Resource<Connection>,
+        sql: String,
+        values: Vec<ParameterValue>,
+    ) -> Result<Answer<u64>> {
+        let connection = accessor.with(|mut access| access.get().table.get(&connection).cloned())?;
+        Ok(execute(&connection, &sql, values).await)
+    }
+}
+
+async fn connect<T: Send>(accessor: &Accessed<T>, address: &str) -> Result<Answer<Resource<Connection>>> {
+    let (app, pools) = accessor.with(|mut access| {
+        let state = access.get();
+        (state.app.clone(), state.pools.clone())
+    });
+    Ok(match pools.connect(&app, address).await {
+        Ok(connection) => Ok(accessor.with(|mut access| access.get().table.push(connection))?),
+        Err(error) => Err(error),
+    })
+}
+
+impl HostConnectionBuilder for State {
+    fn new(&mut self, address: String) -> Result<Resource<ConnectionBuilder>> {
+        Ok(self.table.push(ConnectionBuilder(address))?)
+    }
+
+    fn set_ca_root(&mut self, _: Resource<ConnectionBuilder>, _: String) -> Result<Answer<()>> {
+        let text = "set-ca-root is not served: the bundled host has no TLS";
+        Ok(Err(Error::Other(text.to_owned())))
+    }
+
+    async fn build(&mut self, builder: Resource<ConnectionBuilder>) -> Result<Answer<Resource<Connection>>> {
+        let address = self.table.get(&builder)?.0.clone();
+        self.open(address).await
+    }
+
+    fn drop(&mut self, builder: Resource<ConnectionBuilder>) -> Result<()> {
+        self.table.delete(builder)?;
+        Ok(())
+    }
+}
+
+impl HostConnectionBuilderWithStore for HasSelf<State> {
+    async fn build_async<T: Send>(
+        accessor: &Accessed<T>,
+        builder: Resource<ConnectionBuilder>,
+    ) -> Result<Answer<Resource<Connection>>> {
+        let address = accessor.with(|mut access| access.get().table.get(&builder).map(|b| b.0.clone()))?;
+        connect(accessor, &address).await
+    }
+}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Builds the release component and refuses one above 600 KiB: every pod compiles and instantiates it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+wasm=target/wasm32-wasip2/release/order.wasm
+limit_bytes=614400
+
+scripts/toolchain.sh
+cargo build --target wasm32-wasip2 --release
+bytes=$(wc -c <"$wasm" | tr -d ' ')
+echo "size: $wasm has $bytes bytes, the limit is $limit_bytes"
+[ "$bytes" -le "$limit_bytes" ] || { echo "size: too large" >&2; exit 1; }

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Everything that has to be green, the quick parts first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { echo "== $*"; "$@"; }
+
+scripts/toolchain.sh
+step cargo fmt --all --check
+step cargo clippy -p order --all-targets -- -D warnings
+step cargo clippy -p order --lib --target wasm32-wasip2 -- -D warnings
+step cargo test --lib
+step cargo test --test api
+step cargo clippy -p order-host --all-targets --profile host -- -D warnings
+step cargo test -p order-host --profile host
+step cargo build -p order-host --profile host
+step scripts/size.sh
+step scripts/services.sh migrate
+exports=$(scripts/services.sh env)
+eval "$exports"
+step cargo test --test e2e
+step scripts/newman.sh
+echo "== all green"

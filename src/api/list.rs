@@ -1,0 +1,86 @@
+//! `GET /orders`: filters, pages, `Link`.
+
+use super::{
+    Bytes, Filter, IdempotencyKey, Order, OrderStore, Problem, RawValue, Response, Serialize, StatusCode, Uuid,
+};
+use super::{header, header_value, json_response, to_json};
+use crate::order::{Status, is_id};
+
+/// Orders on a page where the client names no limit.
+const DEFAULT_LIMIT: u32 = 20;
+/// Most orders on a page.
+const MAX_LIMIT: u32 = 100;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    orders: Vec<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// One page, newest first.
+pub(super) async fn list_orders(orders: &impl OrderStore, query: Option<&str>) -> Result<Response<Bytes>, Problem> {
+    let query = query.unwrap_or_default();
+    let (filter, limit) = parse(query)?;
+    // One more than asked for tells whether there is a next page.
+    let mut found = orders.list(&filter, limit + 1).await?;
+    let has_more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = has_more.then(|| found.last().map(|order| order.id.simple().to_string())).flatten();
+
+    let bodies = found.iter().map(Order::json).collect::<Result<Vec<_>, _>>()?;
+    let rows = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<&RawValue>, _>>();
+    let rows = rows.map_err(|cause| Problem::Internal(cause.to_string()))?;
+    let mut response = json_response(StatusCode::OK, to_json(&Page { orders: rows, next_cursor: next.clone() })?);
+    if let Some(cursor) = next {
+        let link = format!("</orders?{}>; rel=\"next\"", with_cursor(query, &cursor));
+        response.headers_mut().insert(header::LINK, header_value(link)?);
+    }
+    Ok(response)
+}
+
+/// The same query with another cursor.
+fn with_cursor(query: &str, cursor: &str) -> String {
+    let mut next = form_urlencoded::Serializer::new(String::new());
+    next.extend_pairs(form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor"));
+    next.append_pair("cursor", cursor).finish()
+}
+
+fn parse(query: &str) -> Result<(Filter, u32), Problem> {
+    let mut filter = Filter::default();
+    let mut limit = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let refused = |reason: &str| Problem::InvalidParameter(format!("{name} {reason}"));
+        let is_first = match name.as_ref() {
+            "limit" => {
+                let number = value.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
+                let number = number.ok_or_else(|| refused("must be a whole number from 1 to 100"))?;
+                limit.replace(number).is_none()
+            }
+            "cursor" => {
+                let id = Uuid::try_parse(&value).map_err(|_| refused("must be a nextCursor of an earlier page"))?;
+                filter.before.replace(id).is_none()
+            }
+            "customerId" if is_id(&value) => filter.customer_id.replace(value.into_owned()).is_none(),
+            "customerId" => return Err(refused("must have 1 to 64 characters and no control characters")),
+            "status" => {
+                let status = Status::parse(&value).ok_or_else(|| refused("must be created, confirmed or cancelled"))?;
+                filter.status.replace(status).is_none()
+            }
+            "idempotencyKey" => {
+                let key = IdempotencyKey::parse(value.as_bytes());
+                let key = key.map_err(|reason| refused(&format!("is no idempotency key: {reason}")))?;
+                filter.idempotency_key.replace(key).is_none()
+            }
+            _ => {
+                let known = "limit, cursor, customerId, status and idempotencyKey";
+                return Err(Problem::InvalidParameter(format!("a parameter is unknown; known are {known}")));
+            }
+        };
+        if !is_first {
+            return Err(refused("is given more than once"));
+        }
+    }
+    Ok((filter, limit.unwrap_or(DEFAULT_LIMIT)))
+}

@@ -1,0 +1,278 @@
+//! The idempotency key, the fingerprint of what was asked, and the record that Redis keeps.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::order::NewOrder;
+
+/// Longest key, in characters. It bounds the index entry in PostgreSQL and the key in Redis.
+pub const MAX_KEY_CHARS: usize = 255;
+
+/// A client's name for one intended order: 1 to 255 printable ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// Why a key was refused. The text is meant for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// Nothing is left after trimming or unquoting.
+    #[error("the key is empty")]
+    Empty,
+    /// More than [`MAX_KEY_CHARS`] after unquoting.
+    #[error("the key is longer than 255 characters")]
+    TooLong,
+    /// A control character or a byte outside ASCII.
+    #[error("the key has a character that is not printable ASCII")]
+    NotPrintable,
+    /// A comma may be two header lines joined by a proxy.
+    #[error("a key without quotes must not contain a comma or a quote; send it quoted")]
+    BareDelimiter,
+    /// A quoted key whose quote never closes.
+    #[error("the quoted key has no closing quote")]
+    Unclosed,
+    /// A backslash before anything but a quote or a backslash.
+    #[error("in a quoted key a backslash may only stand before a quote or a backslash")]
+    BadEscape,
+    /// Something other than `;parameters` behind the closing quote.
+    #[error("text after the closing quote is not a parameter")]
+    TrailingText,
+    /// Two header lines.
+    #[error("the Idempotency-Key header is given more than once")]
+    Repeated,
+}
+
+impl IdempotencyKey {
+    /// Reads a header's value: a bare key, or a quoted string as in RFC 8941 with its parameters ignored.
+    pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
+        let value = value.trim_ascii();
+        let key = match value.split_first() {
+            None => return Err(InvalidKey::Empty),
+            Some((b'"', rest)) => unquote(rest)?,
+            Some(_) if value.iter().any(|b| matches!(b, b',' | b'"')) => return Err(InvalidKey::BareDelimiter),
+            Some(_) => value.to_vec(),
+        };
+        if key.is_empty() {
+            return Err(InvalidKey::Empty);
+        }
+        if !key.iter().all(|b| matches!(b, b' '..=b'~')) {
+            return Err(InvalidKey::NotPrintable);
+        }
+        if key.len() > MAX_KEY_CHARS {
+            return Err(InvalidKey::TooLong);
+        }
+        String::from_utf8(key).map(Self).map_err(|_| InvalidKey::NotPrintable)
+    }
+
+    /// The key without quotes, as both stores hold it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `rest` begins behind the opening quote.
+fn unquote(rest: &[u8]) -> Result<Vec<u8>, InvalidKey> {
+    let mut key = Vec::with_capacity(rest.len());
+    let mut bytes = rest.iter();
+    loop {
+        match bytes.next() {
+            None => return Err(InvalidKey::Unclosed),
+            Some(b'"') => break,
+            Some(b'\\') => match bytes.next() {
+                Some(escaped @ (b'"' | b'\\')) => key.push(*escaped),
+                Some(_) => return Err(InvalidKey::BadEscape),
+                None => return Err(InvalidKey::Unclosed),
+            },
+            Some(byte) => key.push(*byte),
+        }
+    }
+    match bytes.as_slice().trim_ascii_start().first() {
+        None | Some(b';') => Ok(key),
+        Some(_) => Err(InvalidKey::TrailingText),
+    }
+}
+
+/// SHA-256 over the meaning of an order: white space, member order and number spelling do not reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// Hashes every accepted field under its length, so that no two orders share an encoding.
+    pub fn of(order: &NewOrder) -> Self {
+        let mut hash = Sha256::new();
+        // The version leaves room for a field that is added later: old rows keep their fingerprints.
+        hash.update(b"order/1");
+        let mut text = |value: &str| {
+            hash.update((value.len() as u64).to_be_bytes());
+            hash.update(value);
+        };
+        text(&order.customer_id);
+        text(&order.currency);
+        // An absent comment differs from an empty one.
+        text(if order.comment.is_some() { "+" } else { "-" });
+        text(order.comment.as_deref().unwrap_or_default());
+        for item in &order.items {
+            text(&item.sku);
+            text(&item.quantity.to_string());
+            text(&item.unit_amount.to_string());
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+/// What the first request with a key was answered. `body` is the order as it was placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The order's id; `Location` follows from it.
+    pub order_id: Uuid,
+    /// The JSON, byte for byte.
+    pub body: Bytes,
+}
+
+/// An answer with the fingerprint of the order that earned it: the value that Redis keeps under the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Of the order that was placed.
+    pub fingerprint: Fingerprint,
+    /// What to replay.
+    pub answer: Answer,
+}
+
+/// First byte of a record. Another one is another layout, and is read as a miss.
+const RECORD_VERSION: u8 = 1;
+
+impl KeyRecord {
+    /// Version, checksum, fingerprint, order id, body.
+    pub fn encode(&self, key: &IdempotencyKey) -> Vec<u8> {
+        let mut record = Vec::with_capacity(1 + 32 + 32 + 16 + self.answer.body.len());
+        record.push(RECORD_VERSION);
+        record.extend(self.checksum(key));
+        record.extend(self.fingerprint.0);
+        record.extend(self.answer.order_id.as_bytes());
+        record.extend(&self.answer.body);
+        record
+    }
+
+    /// Nothing unless the record is whole and was written for this very key: Redis is not trusted.
+    pub fn decode(key: &IdempotencyKey, record: &[u8]) -> Option<Self> {
+        let (version, rest) = record.split_first()?;
+        let (checksum, rest) = rest.split_first_chunk::<32>()?;
+        let (fingerprint, rest) = rest.split_first_chunk::<32>()?;
+        let (order_id, body) = rest.split_first_chunk::<16>()?;
+        let record = Self {
+            fingerprint: Fingerprint(*fingerprint),
+            answer: Answer { order_id: Uuid::from_bytes(*order_id), body: Bytes::copy_from_slice(body) },
+        };
+        (*version == RECORD_VERSION && *checksum == record.checksum(key)).then_some(record)
+    }
+
+    /// Covers the key too, so that an entry copied to another key cannot be replayed there.
+    fn checksum(&self, key: &IdempotencyKey) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update([RECORD_VERSION, key.0.len() as u8]);
+        hash.update(&key.0);
+        hash.update(self.fingerprint.0);
+        hash.update(self.answer.order_id.as_bytes());
+        hash.update(&self.answer.body);
+        hash.finalize().into()
+    }
+}
+
+/// The fast memory of answers. Losing it, wholly or in part, must change no answer.
+#[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
+pub trait KeyStore {
+    /// The record under `key`, or `None` where there is none that can be trusted.
+    ///
+    /// An error, a late answer and an unreadable record are all `None`: the implementation logs them.
+    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord>;
+
+    /// Remembers `record` for the retention. Best effort: the implementation logs a failure.
+    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord);
+
+    /// Whether the store answers now.
+    async fn is_up(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(value: &str) -> Result<String, InvalidKey> {
+        IdempotencyKey::parse(value.as_bytes()).map(|key| key.0)
+    }
+
+    #[test]
+    fn a_quoted_key_and_a_bare_key_are_one() {
+        assert_eq!(parsed("abc-1"), Ok("abc-1".into()));
+        assert_eq!(parsed("  \"abc-1\"  "), Ok("abc-1".into()));
+        assert_eq!(parsed("\"abc-1\";a=1; b"), Ok("abc-1".into()));
+        assert_eq!(parsed(r#""a\"b\\c,d""#), Ok(r#"a"b\c,d"#.into()));
+        assert_eq!(parsed("a\\b c"), Ok("a\\b c".into()));
+    }
+
+    #[test]
+    fn every_malformed_key_is_named() {
+        for (value, expected) in [
+            ("", InvalidKey::Empty),
+            ("   ", InvalidKey::Empty),
+            ("\"\"", InvalidKey::Empty),
+            ("a,b", InvalidKey::BareDelimiter),
+            ("a\"b", InvalidKey::BareDelimiter),
+            ("\"ab", InvalidKey::Unclosed),
+            ("\"ab\\", InvalidKey::Unclosed),
+            ("\"a\\b\"", InvalidKey::BadEscape),
+            ("\"ab\"c", InvalidKey::TrailingText),
+            ("ключ", InvalidKey::NotPrintable),
+            ("a\tb", InvalidKey::NotPrintable),
+            ("\"a\u{7f}\"", InvalidKey::NotPrintable),
+        ] {
+            assert_eq!(parsed(value), Err(expected), "{value:?}");
+        }
+        assert!(parsed(&"k".repeat(255)).is_ok());
+        assert_eq!(parsed(&"k".repeat(256)), Err(InvalidKey::TooLong));
+        assert!(parsed(&format!("\"{}\"", "\\\"".repeat(255))).is_ok());
+    }
+
+    #[test]
+    fn the_fingerprint_covers_every_field_and_nothing_else() {
+        let of = |json: &str| Fingerprint::of(&NewOrder::parse(json.as_bytes()).unwrap());
+        let order =
+            r#"{"customerId":"c","currency":"RUB","items":[{"sku":"a","quantity":1,"unitAmount":2}],"comment":"x"}"#;
+        let respelled = r#" {"comment":"\u0078", "items":[{"unitAmount":2,"quantity":1,"sku":"a"}], "currency":"RUB","customerId":"c"}"#;
+        assert_eq!(of(order), of(respelled));
+        for (from, to) in [
+            (r#""customerId":"c""#, r#""customerId":"d""#),
+            ("RUB", "USD"),
+            (r#""sku":"a""#, r#""sku":"b""#),
+            (r#""quantity":1"#, r#""quantity":2"#),
+            (r#""unitAmount":2"#, r#""unitAmount":1"#),
+            (r#""comment":"x""#, r#""comment":"""#),
+            (r#","comment":"x""#, ""),
+        ] {
+            assert_ne!(of(order), of(&order.replace(from, to)), "{to}");
+        }
+        assert_ne!(
+            of(&order.replace(r#""comment":"x""#, r#""comment":"""#)),
+            of(&order.replace(r#","comment":"x""#, ""))
+        );
+    }
+
+    #[test]
+    fn a_record_survives_only_whole_and_under_its_own_key() {
+        let key = IdempotencyKey::parse(b"k").unwrap();
+        let other = IdempotencyKey::parse(b"l").unwrap();
+        let record = KeyRecord {
+            fingerprint: Fingerprint([7; 32]),
+            answer: Answer { order_id: Uuid::from_u128(9), body: Bytes::from_static(b"{}") },
+        };
+        let bytes = record.encode(&key);
+        assert_eq!(KeyRecord::decode(&key, &bytes), Some(record));
+        assert_eq!(KeyRecord::decode(&other, &bytes), None);
+        for at in 0..bytes.len() {
+            assert_eq!(KeyRecord::decode(&key, &bytes[..at]), None);
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert_eq!(KeyRecord::decode(&key, &flipped), None);
+        }
+    }
+}

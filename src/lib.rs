@@ -1,0 +1,33 @@
+//! An Order API whose creation of an order happens exactly once per `Idempotency-Key`.
+//!
+//! Read in this order:
+//!
+//! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
+//! - [`idempotency`]: the key, the fingerprint of an order, the record kept in Redis; trait `KeyStore`
+//! - [`order`]: what an order is and how one is read from JSON; trait `OrderStore`
+//! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`
+//! - [`problem`]: every refusal and failure a client can see
+//! - [`settings`]: variables into typed values
+//! - `spin`: the glue to Spin's host, built for wasm only
+//!
+//! Dependencies point one way: `spin -> api -> place_order -> idempotency, order`.
+//!
+//! Invariants:
+//!
+//! - Redis decides speed, PostgreSQL decides truth: whatever Redis loses or garbles changes latency only.
+//! - Every write is one statement, so nothing can be left half done.
+//! - One answer per key, byte for byte: it is a function of columns that never change.
+//! - A refusal and a failure are never stored.
+//! - Only `api` and `problem` know status codes; only `spin` knows the SDK, the clock and randomness.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod api;
+pub mod idempotency;
+pub mod order;
+pub mod place_order;
+pub mod problem;
+pub mod settings;
+
+#[cfg(target_family = "wasm")]
+mod spin;

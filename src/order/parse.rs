@@ -1,0 +1,341 @@
+//! Reads an order from foreign JSON and lists every fault at once.
+//!
+//! Members stay raw until their type is known. So a number keeps its spelling (`1.0` is refused, `1e999` is no
+//! syntax error), a duplicate member is seen, and nesting of any depth is skipped without recursion.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Item, MAX_TOTAL, NewOrder};
+
+/// Most characters in `customerId` and `sku`.
+const MAX_ID_CHARS: usize = 64;
+/// Most characters in `comment`.
+const MAX_COMMENT_CHARS: usize = 500;
+/// Most entries in `items`.
+const MAX_ITEMS: usize = 100;
+/// Largest `quantity`.
+const MAX_QUANTITY: i64 = 10_000;
+/// Largest `unitAmount`. With it no sum of 100 items overflows 64 bits.
+const MAX_UNIT_AMOUNT: i64 = 1_000_000_000_000;
+
+/// One thing wrong with an order, at a JSON Pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// RFC 6901; empty for the whole document.
+    pub pointer: String,
+    /// For the client.
+    pub detail: Cow<'static, str>,
+}
+
+/// Why a body is no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejected {
+    /// Not JSON.
+    Malformed(String),
+    /// JSON, but against the rules: every fault at once.
+    Invalid(Vec<Fault>),
+}
+
+impl NewOrder {
+    /// Reads a request body.
+    pub fn parse(body: &[u8]) -> Result<Self, Rejected> {
+        let text = std::str::from_utf8(body)
+            .map_err(|error| Rejected::Malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
+        let json: &RawValue = serde_json::from_str(text).map_err(|error| Rejected::Malformed(error.to_string()))?;
+        let mut faults = Faults(Vec::new());
+        let order = order(&mut faults, json);
+        match order {
+            Some(order) if faults.0.is_empty() => Ok(order),
+            _ => Err(Rejected::Invalid(faults.0)),
+        }
+    }
+}
+
+fn order(faults: &mut Faults, json: &RawValue) -> Option<NewOrder> {
+    let [customer_id, currency, items, comment] =
+        faults.members("", json, ["customerId", "currency", "items", "comment"])?;
+    let customer_id = faults.required("/customerId", customer_id, Faults::id);
+    let currency = faults.required("/currency", currency, Faults::currency);
+    let items = faults.required("/items", items, Faults::items);
+    let comment = match comment {
+        None => Some(None),
+        Some(json) => faults.comment("/comment", json).map(Some),
+    };
+    let items = items?;
+    // Each factor is bounded by now, so the sum fits.
+    let total_amount = items.iter().map(|item| item.quantity * item.unit_amount).sum();
+    if total_amount > MAX_TOTAL {
+        return faults.add("/items", format!("the total must be at most {MAX_TOTAL}"));
+    }
+    Some(NewOrder { customer_id: customer_id?, currency: currency?, items, comment: comment?, total_amount })
+}
+
+/// Collects what is wrong. Each reader returns `None` after adding at least one fault.
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add<T>(&mut self, pointer: &str, detail: impl Into<Cow<'static, str>>) -> Option<T> {
+        self.0.push(Fault { pointer: pointer.to_owned(), detail: detail.into() });
+        None
+    }
+
+    fn required<'a, T>(
+        &mut self,
+        pointer: &str,
+        json: Option<&'a RawValue>,
+        read: impl FnOnce(&mut Self, &str, &'a RawValue) -> Option<T>,
+    ) -> Option<T> {
+        match json {
+            Some(json) => read(self, pointer, json),
+            None => self.add(pointer, "is required"),
+        }
+    }
+
+    /// The values of an object's members, in the order of `names`.
+    fn members<'a, const N: usize>(
+        &mut self,
+        pointer: &str,
+        json: &'a RawValue,
+        names: [&str; N],
+    ) -> Option<[Option<&'a RawValue>; N]> {
+        let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+            return self.add(pointer, "must be an object whose member names are valid Unicode");
+        };
+        let mut found = [None; N];
+        for (name, value) in members {
+            let slot = names.iter().position(|known| *known == name).and_then(|at| found.get_mut(at));
+            match slot {
+                None => self.add(&member_pointer(pointer, &name), "is not a known field"),
+                Some(Some(_)) => self.add(&member_pointer(pointer, &name), "is given more than once"),
+                Some(empty) => empty.replace(value),
+            };
+        }
+        Some(found)
+    }
+
+    fn items(&mut self, pointer: &str, json: &RawValue) -> Option<Vec<Item>> {
+        let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+            return self.add(pointer, "must be an array");
+        };
+        if entries.is_empty() || entries.len() > MAX_ITEMS {
+            return self.add(pointer, format!("must have 1 to {MAX_ITEMS} entries"));
+        }
+        // Read all of them before giving up on any, so that every fault is listed.
+        let items: Vec<_> =
+            entries.into_iter().enumerate().map(|(at, json)| self.item(&format!("{pointer}/{at}"), json)).collect();
+        items.into_iter().collect()
+    }
+
+    fn item(&mut self, pointer: &str, json: &RawValue) -> Option<Item> {
+        let [sku, quantity, unit_amount] = self.members(pointer, json, ["sku", "quantity", "unitAmount"])?;
+        let sku = self.required(&format!("{pointer}/sku"), sku, Self::id);
+        let quantity = self.required(&format!("{pointer}/quantity"), quantity, |faults, pointer, json| {
+            faults.integer(pointer, json, 1, MAX_QUANTITY)
+        });
+        let unit_amount = self.required(&format!("{pointer}/unitAmount"), unit_amount, |faults, pointer, json| {
+            faults.integer(pointer, json, 0, MAX_UNIT_AMOUNT)
+        });
+        Some(Item { sku: sku?, quantity: quantity?, unit_amount: unit_amount? })
+    }
+
+    fn string(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+        if !json.get().starts_with('"') {
+            return self.add(pointer, "must be a string");
+        }
+        match serde_json::from_str(json.get()) {
+            Ok(text) => Some(text),
+            // Well-formed JSON can still escape half a surrogate pair, which is no character.
+            Err(_) => self.add(pointer, "must be valid Unicode; it has a lone surrogate"),
+        }
+    }
+
+    fn id(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+        let id = self.string(pointer, json)?;
+        if is_id(&id) {
+            return Some(id);
+        }
+        self.add(pointer, format!("must have 1 to {MAX_ID_CHARS} characters and no control characters"))
+    }
+
+    fn currency(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+        let currency = self.string(pointer, json)?;
+        if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Some(currency);
+        }
+        self.add(pointer, "must be three capital letters (ISO 4217)")
+    }
+
+    fn comment(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+        let comment = self.string(pointer, json)?;
+        if comment.chars().count() > MAX_COMMENT_CHARS {
+            return self.add(pointer, format!("must have at most {MAX_COMMENT_CHARS} characters"));
+        }
+        // PostgreSQL's text cannot hold it.
+        if comment.contains('\0') {
+            return self.add(pointer, "must not contain U+0000");
+        }
+        Some(comment)
+    }
+
+    fn integer(&mut self, pointer: &str, json: &RawValue, min: i64, max: i64) -> Option<i64> {
+        let digits = json.get();
+        if !digits.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || digits.contains(['.', 'e', 'E']) {
+            return self.add(pointer, "must be an integer, written without fraction or exponent");
+        }
+        match digits.parse() {
+            Ok(value) if (min..=max).contains(&value) => Some(value),
+            _ => self.add(pointer, format!("must be from {min} to {max}")),
+        }
+    }
+}
+
+/// Whether `text` may stand as a `customerId` or a `sku`.
+pub fn is_id(text: &str) -> bool {
+    !text.chars().any(char::is_control) && (1..=MAX_ID_CHARS).contains(&text.chars().count())
+}
+
+fn member_pointer(parent: &str, name: &str) -> String {
+    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// An object's members as they stand, duplicates included.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str =
+        r#"{"customerId":"c","currency":"RUB","items":[{"sku":"a","quantity":2,"unitAmount":50}],"comment":"x"}"#;
+
+    fn faults(json: &str) -> Vec<(String, String)> {
+        match NewOrder::parse(json.as_bytes()) {
+            Err(Rejected::Invalid(faults)) => {
+                faults.into_iter().map(|fault| (fault.pointer, fault.detail.into_owned())).collect()
+            }
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    fn pointers(json: &str) -> Vec<String> {
+        faults(json).into_iter().map(|(pointer, _)| pointer).collect()
+    }
+
+    #[test]
+    fn an_order_is_read_with_its_total() {
+        let order = NewOrder::parse(ORDER.as_bytes()).unwrap();
+        assert_eq!(order.total_amount, 100);
+        assert_eq!(order.comment.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once() {
+        assert_eq!(
+            pointers(r#"{"customerId":"","colour":1,"items":[{"sku":1,"quantity":0},{"a/b~":1}],"comment":null}"#),
+            [
+                "/colour",
+                "/customerId",
+                "/currency",
+                "/items/0/sku",
+                "/items/0/quantity",
+                "/items/0/unitAmount",
+                "/items/1/a~1b~0",
+                "/items/1/sku",
+                "/items/1/quantity",
+                "/items/1/unitAmount",
+                "/comment"
+            ],
+        );
+    }
+
+    #[test]
+    fn one_change_makes_one_fault() {
+        for (from, to, pointer) in [
+            (r#""customerId":"c""#, r#""customerId":"c","customerId":"c""#, "/customerId"),
+            (r#""customerId":"c""#, r#""customerId":"\u0000""#, "/customerId"),
+            (r#""customerId":"c""#, r#""customerId":"\ud800""#, "/customerId"),
+            ("RUB", "rub", "/currency"),
+            ("RUB", "РУБ", "/currency"),
+            (r#""quantity":2"#, r#""quantity":2.0"#, "/items/0/quantity"),
+            (r#""quantity":2"#, r#""quantity":2e0"#, "/items/0/quantity"),
+            (r#""quantity":2"#, r#""quantity":1e999"#, "/items/0/quantity"),
+            (r#""quantity":2"#, r#""quantity":10001"#, "/items/0/quantity"),
+            (r#""quantity":2"#, r#""quantity":-1"#, "/items/0/quantity"),
+            (r#""quantity":2"#, r#""quantity":"2""#, "/items/0/quantity"),
+            (r#""unitAmount":50"#, r#""unitAmount":1000000000001"#, "/items/0/unitAmount"),
+            (r#""unitAmount":50"#, r#""unitAmount":99999999999999999999999"#, "/items/0/unitAmount"),
+            (r#"{"sku":"a","quantity":2,"unitAmount":50}"#, "", "/items"),
+            (r#"{"sku":"a","quantity":2,"unitAmount":50}"#, "[]", "/items/0"),
+            (r#""comment":"x""#, r#""comment":"a\u0000b""#, "/comment"),
+            (r#""comment":"x""#, r#""comment":{}"#, "/comment"),
+        ] {
+            assert_eq!(pointers(&ORDER.replace(from, to)), [pointer], "{to}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_hold_in_characters() {
+        for (length, valid) in [(64, true), (65, false)] {
+            let json = ORDER.replace(r#""customerId":"c""#, &format!(r#""customerId":"{}""#, "я".repeat(length)));
+            assert_eq!(NewOrder::parse(json.as_bytes()).is_ok(), valid, "{length}");
+        }
+        for (length, valid) in [(500, true), (501, false)] {
+            let json = ORDER.replace(r#""comment":"x""#, &format!(r#""comment":"{}""#, "🦀".repeat(length)));
+            assert_eq!(NewOrder::parse(json.as_bytes()).is_ok(), valid, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_total_that_not_every_json_reader_holds_is_refused() {
+        let item = r#"{"sku":"a","quantity":10000,"unitAmount":1000000000000}"#;
+        let json = ORDER.replace(r#"{"sku":"a","quantity":2,"unitAmount":50}"#, &[item; 100].join(","));
+        assert_eq!(pointers(&json), ["/items"]);
+        let exact = r#"{"sku":"a","quantity":9007,"unitAmount":1000000000000},{"sku":"b","quantity":1,"unitAmount":199254740991}"#;
+        let json = ORDER.replace(r#"{"sku":"a","quantity":2,"unitAmount":50}"#, exact);
+        assert_eq!(NewOrder::parse(json.as_bytes()).unwrap().total_amount, MAX_TOTAL);
+        assert_eq!(pointers(&json.replace("199254740991", "199254740992")), ["/items"]);
+    }
+
+    #[test]
+    fn deep_nesting_is_a_fault_and_not_a_crash() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(pointers(&deep), [""]);
+        assert_eq!(pointers(&ORDER.replace(r#""comment":"x""#, &format!(r#""comment":{deep}"#))), ["/comment"]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for body in
+            [&b""[..], b"{", b"{\"a\":1}}", b"nul", b"{\"a\":01}", b"\"\xff\"", b"{\"a\":\"\n\"}", b"\xef\xbb\xbf{}"]
+        {
+            assert!(matches!(NewOrder::parse(body), Err(Rejected::Malformed(_))), "{body:?}");
+        }
+    }
+}

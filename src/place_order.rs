@@ -1,0 +1,56 @@
+//! The protocol: an order is placed exactly once per key, whatever crashes, repeats, races or is lost.
+
+use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
+use crate::order::{NewOrder, Order, OrderStore, Placement, StoreError, Timestamp};
+use uuid::Uuid;
+
+/// What became of a request to place an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This request placed the order.
+    Placed(Answer),
+    /// An earlier request with this key and this order did; here is what it was answered.
+    Replayed(Answer),
+    /// The key belongs to another order. Nothing was written.
+    KeyReused,
+}
+
+/// Places `new_order` under `key`, or finds what an earlier request with the key was answered.
+///
+/// `order_id` and `now` become the order's if this request is the first.
+/// An error means "unknown": the order may be placed or not, and the same request settles it.
+pub async fn place_order(
+    keys: &impl KeyStore,
+    orders: &impl OrderStore,
+    key: &IdempotencyKey,
+    new_order: NewOrder,
+    order_id: Uuid,
+    now: Timestamp,
+) -> Result<Outcome, StoreError> {
+    let fingerprint = Fingerprint::of(&new_order);
+
+    // Redis may answer only what is certain: this key was given to this order.
+    // Another fingerprint goes on to PostgreSQL, since only it may say that a key was reused.
+    if let Some(record) = keys.find(key).await
+        && record.fingerprint == fingerprint
+    {
+        return Ok(Outcome::Replayed(record.answer));
+    }
+
+    // One statement decides. A concurrent duplicate waits in it on the unique index until the first one commits.
+    let order = Order::new(order_id, now, new_order);
+    let (record, placed_here) = match orders.place(key, fingerprint, &order).await? {
+        Placement::Placed => (KeyRecord { fingerprint, answer: order.answer()? }, true),
+        // A second statement: the snapshot of the first may be too old to see the row that stopped it.
+        Placement::KeyTaken => (orders.find_by_key(key).await?, false),
+    };
+
+    // Also after a replay from PostgreSQL, so that a lost or garbled entry heals.
+    keys.remember(key, &record).await;
+
+    Ok(match (placed_here, record.fingerprint == fingerprint) {
+        (true, _) => Outcome::Placed(record.answer),
+        (false, true) => Outcome::Replayed(record.answer),
+        (false, false) => Outcome::KeyReused,
+    })
+}

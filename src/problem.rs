@@ -1,0 +1,177 @@
+//! The RFC 9457 catalogue: every refusal and failure a client can see.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::idempotency::InvalidKey;
+use crate::order::{Fault, Rejected, StoreError};
+
+/// One refusal or failure. Each doc line ends in its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// `POST /orders` without the header: 400.
+    IdempotencyKeyMissing,
+    /// A key that breaks the syntax: 400.
+    IdempotencyKeyInvalid(InvalidKey),
+    /// A body that is no JSON: 400.
+    MalformedJson(String),
+    /// A query parameter that is unknown, repeated or out of range: 400.
+    InvalidParameter(String),
+    /// No such path: 404.
+    NotFound,
+    /// No such order: 404.
+    OrderNotFound,
+    /// The path knows other methods: 405.
+    MethodNotAllowed {
+        /// The `Allow` header.
+        allow: &'static str,
+    },
+    /// Another request with the key is still running: 409.
+    IdempotencyKeyInUse(String),
+    /// A body over the limit: 413.
+    PayloadTooLarge,
+    /// A media type other than JSON: 415.
+    UnsupportedMediaType,
+    /// An order against the rules: 422.
+    InvalidOrder(Vec<Fault>),
+    /// The key belongs to another order: 422.
+    IdempotencyKeyReused,
+    /// A defect or a bad setting: 500.
+    Internal(String),
+    /// PostgreSQL is late or away, and the outcome unknown: 503.
+    StoreUnavailable(String),
+}
+
+/// What went wrong inside, for the log. Rides along in the response's extensions; no client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause(pub String);
+
+/// Seconds after which a retry is worth while: longer than a lock or a short outage lasts.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+#[derive(Serialize)]
+struct ProblemJson<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+impl Problem {
+    /// The one table: slug, status, title.
+    fn entry(&self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as Status;
+        match self {
+            Self::IdempotencyKeyMissing => {
+                ("idempotency-key-missing", Status::BAD_REQUEST, "Idempotency-Key is missing")
+            }
+            Self::IdempotencyKeyInvalid(_) => {
+                ("idempotency-key-invalid", Status::BAD_REQUEST, "Idempotency-Key is invalid")
+            }
+            Self::MalformedJson(_) => ("malformed-json", Status::BAD_REQUEST, "The body is not JSON"),
+            Self::InvalidParameter(_) => ("invalid-parameter", Status::BAD_REQUEST, "A query parameter is invalid"),
+            Self::NotFound => ("not-found", Status::NOT_FOUND, "No such resource"),
+            Self::OrderNotFound => ("order-not-found", Status::NOT_FOUND, "No such order"),
+            Self::MethodNotAllowed { .. } => ("method-not-allowed", Status::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::IdempotencyKeyInUse(_) => {
+                ("idempotency-key-in-use", Status::CONFLICT, "A request with this key is still running")
+            }
+            Self::PayloadTooLarge => ("payload-too-large", Status::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::UnsupportedMediaType => {
+                ("unsupported-media-type", Status::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type")
+            }
+            Self::InvalidOrder(_) => ("invalid-order", Status::UNPROCESSABLE_ENTITY, "The order is invalid"),
+            Self::IdempotencyKeyReused => {
+                ("idempotency-key-reused", Status::UNPROCESSABLE_ENTITY, "The key belongs to another order")
+            }
+            Self::Internal(_) => ("internal", Status::INTERNAL_SERVER_ERROR, "Internal error"),
+            Self::StoreUnavailable(_) => {
+                ("store-unavailable", Status::SERVICE_UNAVAILABLE, "The order store is unavailable")
+            }
+        }
+    }
+
+    /// For the client; never a database's or a library's text about the inside.
+    fn detail(&self) -> String {
+        match self {
+            Self::IdempotencyKeyMissing => {
+                "Send an Idempotency-Key header with a fresh value for each order, such as a UUID.".into()
+            }
+            Self::IdempotencyKeyInvalid(reason) => format!("Idempotency-Key: {reason}."),
+            Self::MalformedJson(reason) => format!("The body is not JSON: {reason}."),
+            Self::InvalidParameter(reason) => format!("{reason}."),
+            Self::NotFound => "There is nothing at this path.".into(),
+            Self::OrderNotFound => "There is no order with this id.".into(),
+            Self::MethodNotAllowed { allow } => format!("This path allows {allow}."),
+            Self::IdempotencyKeyInUse(_) => {
+                "Another request with this Idempotency-Key is still running. Send this one again as it is.".into()
+            }
+            Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),
+            Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
+            Self::InvalidOrder(_) => "The order breaks the rules listed in errors.".into(),
+            Self::IdempotencyKeyReused => {
+                "This Idempotency-Key was used for another order. Use a fresh key for a new order.".into()
+            }
+            Self::Internal(_) => "The service failed. The same request with the same key is safe to repeat.".into(),
+            Self::StoreUnavailable(_) => {
+                "Whether the request took effect is unknown. Send it again with the same key.".into()
+            }
+        }
+    }
+
+    /// The answer, with the cause in its extensions.
+    pub fn into_response(self) -> Response<Bytes> {
+        let (slug, status, title) = self.entry();
+        let errors: &[Fault] = if let Self::InvalidOrder(errors) = &self { errors } else { &[] };
+        let detail = self.detail();
+        let json = ProblemJson {
+            r#type: format!("/problems/{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: &detail,
+            errors,
+        };
+        // A struct of texts and numbers always serialises.
+        let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+                response.extensions_mut().insert(Cause(cause));
+            }
+            Self::Internal(cause) => {
+                response.extensions_mut().insert(Cause(cause));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<Rejected> for Problem {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Malformed(reason) => Self::MalformedJson(reason),
+            Rejected::Invalid(faults) => Self::InvalidOrder(faults),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let cause = error.to_string();
+        match error {
+            StoreError::KeyInUse(_) => Self::IdempotencyKeyInUse(cause),
+            StoreError::Unavailable(_) => Self::StoreUnavailable(cause),
+            StoreError::Broken(_) => Self::Internal(cause),
+        }
+    }
+}

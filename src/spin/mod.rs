@@ -1,0 +1,131 @@
+//! The glue to Spin's host: the entry point, the clock, randomness, variables, the log.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::Write;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use chrono::DateTime;
+use futures::future::{Either, select};
+use http::Response;
+use http_body_util::Full;
+use serde::Serialize;
+use spin_sdk::http::Request;
+use spin_sdk::http_service;
+use spin_sdk::wasip3::random::random::get_random_u64;
+use uuid::Uuid;
+
+use crate::api::{self, Context, MAX_BODY_BYTES};
+use crate::problem::{Cause, Problem};
+use crate::settings::{Settings, VARIABLES};
+use postgres_orders::PostgresOrderStore;
+use redis_keys::RedisKeyStore;
+
+mod postgres_orders;
+mod redis_keys;
+
+/// Most bytes of an over-long body that are read and thrown away, so that its sender gets to see the answer.
+const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Answers every request: an error that left this function would lose status, body and headers.
+#[http_service]
+async fn handle(request: Request) -> Response<Full<Bytes>> {
+    let response = match settings().await {
+        Ok(settings) => answer(&settings, request).await,
+        Err(cause) => Problem::Internal(cause).into_response(),
+    };
+    if let Some(Cause(cause)) = response.extensions().get() {
+        log("request failed", cause);
+    }
+    response.map(Full::new)
+}
+
+async fn answer(settings: &Settings, request: Request) -> Response<Bytes> {
+    let (head, body) = request.into_parts();
+    let Some(body) = read_body(body).await else {
+        return Problem::MalformedJson("the body was cut off".into()).into_response();
+    };
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let context = Context {
+        keys: &RedisKeyStore::new(settings),
+        orders: &PostgresOrderStore::new(settings),
+        now: DateTime::from_timestamp_millis(now_ms as i64).unwrap_or_default(),
+        order_id: order_id(now_ms),
+    };
+    api::respond(&context, http::Request::from_parts(head, body)).await
+}
+
+/// The body, or more than [`MAX_BODY_BYTES`] of it. `None` if the client broke off.
+async fn read_body(mut body: impl http_body_util::BodyExt<Data = Bytes> + Unpin) -> Option<Bytes> {
+    let mut read = BytesMut::new();
+    let mut total = 0;
+    while total < MAX_DRAINED_BYTES {
+        let Some(frame) = body.frame().await else { break };
+        if let Ok(data) = frame.ok()?.into_data() {
+            total += data.len();
+            if read.len() <= MAX_BODY_BYTES {
+                read.extend_from_slice(&data);
+            }
+        }
+    }
+    Some(read.freeze())
+}
+
+/// A UUIDv7 of the given time.
+fn order_id(now_ms: u64) -> Uuid {
+    let mut random = [0; 10];
+    let bytes = get_random_u64().to_ne_bytes().into_iter().chain(get_random_u64().to_ne_bytes());
+    random.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid()
+}
+
+thread_local! {
+    /// Read once per instance.
+    static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
+}
+
+/// Two first requests may both read the variables; waiting for one another would end the instance.
+async fn settings() -> Result<Rc<Settings>, String> {
+    if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
+        return Ok(settings);
+    }
+    let mut values = Vec::with_capacity(VARIABLES.len());
+    for name in VARIABLES {
+        values.push((name, spin_sdk::variables::get(name).await));
+    }
+    let settings = Settings::parse(|asked| match values.iter().find(|(name, _)| *name == asked) {
+        Some((_, Ok(value))) => Ok(value.clone()),
+        Some((_, Err(error))) => Err(error.to_string()),
+        None => Err("is not read".into()),
+    });
+    let settings = Rc::new(settings.map_err(|error| error.to_string())?);
+    SETTINGS.replace(Some(settings.clone()));
+    Ok(settings)
+}
+
+/// `work` unless it takes longer than `deadline`; what is late is dropped, which cancels the host call.
+async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(work), pin!(spin_sdk::time::sleep(deadline))).await {
+        Either::Left((value, _)) => Some(value),
+        Either::Right(_) => None,
+    }
+}
+
+#[derive(Serialize)]
+struct LogLine<'a> {
+    level: &'static str,
+    event: &'a str,
+    cause: &'a str,
+}
+
+/// One JSON line on stderr, where Spin collects a component's log.
+fn log(event: &str, cause: &str) {
+    if let Ok(mut line) = serde_json::to_string(&LogLine { level: "error", event, cause }) {
+        // In one write, so that the lines of two instances do not mix. Nothing is left to do if it fails.
+        line.push('\n');
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}

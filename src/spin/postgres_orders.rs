@@ -1,0 +1,213 @@
+//! Orders in PostgreSQL. A connection is taken from the host's pool for one statement and given back behind it.
+
+use chrono::DateTime;
+use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
+use uuid::Uuid;
+
+use super::within;
+use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
+use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError};
+use crate::settings::Settings;
+
+/// The newest of `migrations/`, whose schema these statements fit.
+const SCHEMA: &str = "20261123000000_create_orders";
+
+/// An `OrderStore` without state of its own: the pool is the host's.
+pub struct PostgresOrderStore<'a> {
+    settings: &'a Settings,
+}
+
+impl<'a> PostgresOrderStore<'a> {
+    pub fn new(settings: &'a Settings) -> Self {
+        Self { settings }
+    }
+
+    /// Runs a statement for its row count, which costs less than rows do.
+    async fn execute(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<u64, Failure> {
+        self.within_deadline(async {
+            let connection = Connection::open(&self.settings.pg_address).await?;
+            connection.execute(sql, parameters).await
+        })
+        .await
+    }
+
+    async fn query(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<Vec<Vec<DbValue>>, Failure> {
+        self.within_deadline(async {
+            let connection = Connection::open(&self.settings.pg_address).await?;
+            let mut result = connection.query(sql, parameters).await?;
+            let mut rows = Vec::new();
+            while let Some(row) = result.rows().next().await {
+                rows.push(row);
+            }
+            result.result().await?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+        match within(self.settings.pg_deadline, work).await {
+            Some(result) => result.map_err(Failure::Host),
+            None => Err(Failure::Late(self.settings.pg_deadline.as_millis())),
+        }
+    }
+}
+
+/// A statement that gave no result.
+enum Failure {
+    Host(Error),
+    /// After so many milliseconds.
+    Late(u128),
+}
+
+impl Failure {
+    /// PostgreSQL's SQLSTATE code, where it sent one.
+    fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Host(Error::PgError(PgError::QueryFailed(QueryError::DbError(error)))) => Some(&error.code),
+            _ => None,
+        }
+    }
+
+    /// For the log. The host's own text of a database error may carry a backtrace, so it is left out.
+    fn cause(&self) -> String {
+        match self {
+            Self::Late(ms) => format!("no answer within {ms} ms"),
+            Self::Host(Error::PgError(PgError::QueryFailed(QueryError::DbError(error)))) => {
+                format!("{} (SQLSTATE {})", error.message, error.code)
+            }
+            Self::Host(Error::PgError(
+                PgError::ConnectionFailed(text) | PgError::QueryFailed(QueryError::Text(text)) | PgError::Other(text),
+            )) => first_line(text),
+            Self::Host(error) => first_line(&error.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let is_defect = match &failure {
+            Failure::Host(
+                Error::Decode(_) | Error::PgError(PgError::BadParameter(_) | PgError::ValueConversionFailed(_)),
+            ) => true,
+            // Bad data, a broken constraint, a missing table or right: no retry mends these.
+            other => {
+                other.sqlstate().is_some_and(|code| ["22", "23", "42"].iter().any(|class| code.starts_with(class)))
+            }
+        };
+        if is_defect { Self::Broken(failure.cause()) } else { Self::Unavailable(failure.cause()) }
+    }
+}
+
+impl OrderStore for PostgresOrderStore<'_> {
+    async fn place(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+        order: &Order,
+    ) -> Result<Placement, StoreError> {
+        let items = serde_json::to_vec(&order.placed.items).map_err(|cause| StoreError::Broken(cause.to_string()))?;
+        let parameters = vec![
+            uuid(order.id),
+            text(key.as_str()),
+            ParameterValue::Binary(fingerprint.0.to_vec()),
+            text(&order.placed.customer_id),
+            text(&order.placed.currency),
+            ParameterValue::Jsonb(items),
+            order.placed.comment.as_deref().map_or(ParameterValue::DbNull, text),
+            ParameterValue::Int64(order.placed.total_amount),
+            ParameterValue::Int64(order.created_at.timestamp_millis()),
+        ];
+        match self.execute(include_str!("sql/place_order.sql"), parameters).await {
+            Ok(0) => Ok(Placement::KeyTaken),
+            Ok(_) => Ok(Placement::Placed),
+            // Only here: elsewhere a lock timeout says nothing about a key.
+            Err(failure) if failure.sqlstate() == Some("55P03") => Err(StoreError::KeyInUse(failure.cause())),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+        let mut rows = self.query(include_str!("sql/find_by_key.sql"), vec![text(key.as_str())]).await?;
+        let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
+        let fingerprint = match row.pop() {
+            Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
+            _ => None,
+        };
+        let fingerprint = fingerprint.ok_or_else(|| StoreError::Broken("a fingerprint is not 32 bytes".into()))?;
+        Ok(KeyRecord { fingerprint, answer: order(row)?.answer()? })
+    }
+
+    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
+        let mut rows = self.query(include_str!("sql/find_order.sql"), vec![uuid(id)]).await?;
+        rows.pop().map(order).transpose()
+    }
+
+    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
+        let or_null = |value: Option<&str>| value.map_or(ParameterValue::DbNull, text);
+        let parameters = vec![
+            or_null(filter.customer_id.as_deref()),
+            or_null(filter.status.map(Status::as_str)),
+            or_null(filter.idempotency_key.as_ref().map(IdempotencyKey::as_str)),
+            filter.before.map_or(ParameterValue::DbNull, uuid),
+            ParameterValue::Int64(limit.into()),
+        ];
+        let rows = self.query(include_str!("sql/list_orders.sql"), parameters).await?;
+        rows.into_iter().map(order).collect()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        match self.execute(include_str!("sql/check_schema.sql"), vec![text(SCHEMA)]).await? {
+            1 => Ok(()),
+            _ => Err(StoreError::Broken(format!("migration {SCHEMA} is not applied"))),
+        }
+    }
+}
+
+/// What follows the first line of a host's error is its backtrace.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn text(value: &str) -> ParameterValue {
+    ParameterValue::Str(value.to_owned())
+}
+
+fn uuid(value: Uuid) -> ParameterValue {
+    ParameterValue::Uuid(value.to_string())
+}
+
+/// Reads the columns that every `SELECT` begins with, in their order.
+fn order(row: Vec<DbValue>) -> Result<Order, StoreError> {
+    let columns: Result<[DbValue; 9], _> = row.try_into();
+    let Ok(
+        [
+            DbValue::Uuid(id),
+            DbValue::Str(customer_id),
+            DbValue::Str(currency),
+            DbValue::Jsonb(items),
+            comment @ (DbValue::Str(_) | DbValue::DbNull),
+            DbValue::Int64(total_amount),
+            DbValue::Int64(created_at_ms),
+            DbValue::Str(status),
+            DbValue::Int64(version),
+        ],
+    ) = columns
+    else {
+        return Err(StoreError::Broken("a row has other columns than the statement names".into()));
+    };
+    let broken = |what: &str| StoreError::Broken(format!("order {id} has an unreadable {what}"));
+    Ok(Order {
+        id: Uuid::parse_str(&id).map_err(|_| broken("order_id"))?,
+        created_at: DateTime::from_timestamp_millis(created_at_ms).ok_or_else(|| broken("created_at"))?,
+        placed: NewOrder {
+            customer_id,
+            currency,
+            items: serde_json::from_slice(&items).map_err(|_| broken("items"))?,
+            comment: if let DbValue::Str(comment) = comment { Some(comment) } else { None },
+            total_amount,
+        },
+        status: Status::parse(&status).ok_or_else(|| broken("status"))?,
+        version,
+    })
+}

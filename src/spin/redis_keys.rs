@@ -1,0 +1,113 @@
+//! Answers in Redis, over one connection per instance.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use spin_sdk::redis::{Connection, Error, RedisParameter};
+
+use super::{log, within};
+use crate::idempotency::{IdempotencyKey, KeyRecord, KeyStore};
+use crate::settings::Settings;
+
+thread_local! {
+    /// Multiplexed, so requests share it. A request that finds none opens one, and the later one is kept.
+    static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
+}
+
+/// The `KeyStore` of one request.
+pub struct RedisKeyStore<'a> {
+    settings: &'a Settings,
+    /// What this request may still wait. One budget for all its calls: a stopped Redis costs a request one deadline.
+    budget: Cell<Duration>,
+}
+
+impl<'a> RedisKeyStore<'a> {
+    pub fn new(settings: &'a Settings) -> Self {
+        Self { settings, budget: Cell::new(settings.redis_deadline) }
+    }
+
+    /// Runs `command` within the budget. After a failure the connection is replaced, since it may be broken.
+    async fn call<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        event: &str,
+        command: impl FnOnce(Rc<Connection>) -> F,
+    ) -> Option<T> {
+        let budget = self.budget.get();
+        if budget.is_zero() {
+            return None;
+        }
+        let started = Instant::now();
+        let used = Cell::new(None);
+        let result = within(budget, async {
+            let connection = self.connection().await?;
+            used.set(Some(connection.clone()));
+            command(connection).await
+        })
+        .await;
+        self.budget.set(budget.saturating_sub(started.elapsed()));
+        let cause = match result {
+            Some(Ok(value)) => return Some(value),
+            Some(Err(Error::Other(text))) => text,
+            Some(Err(error)) => error.to_string(),
+            None => {
+                self.budget.set(Duration::ZERO);
+                format!("no answer within {} ms", budget.as_millis())
+            }
+        };
+        forget(used.take());
+        log(event, &cause);
+        None
+    }
+
+    async fn connection(&self) -> Result<Rc<Connection>, Error> {
+        if let Some(connection) = CONNECTION.with_borrow(Clone::clone) {
+            return Ok(connection);
+        }
+        let connection = Rc::new(Connection::open(&self.settings.redis_url).await?);
+        CONNECTION.replace(Some(connection.clone()));
+        Ok(connection)
+    }
+}
+
+/// Unless another request has replaced it already.
+fn forget(broken: Option<Rc<Connection>>) {
+    CONNECTION.with_borrow_mut(|kept| {
+        if let (Some(current), Some(broken)) = (&kept, broken)
+            && Rc::ptr_eq(current, &broken)
+        {
+            *kept = None;
+        }
+    });
+}
+
+fn redis_key(key: &IdempotencyKey) -> String {
+    format!("order:idempotency:{}", key.as_str())
+}
+
+impl KeyStore for RedisKeyStore<'_> {
+    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
+        let name = redis_key(key);
+        let bytes = self.call("redis get failed", async |redis| redis.get(name).await).await??;
+        let record = KeyRecord::decode(key, &bytes);
+        if record.is_none() {
+            log("redis entry unreadable", "not a whole record of this version and key; it is written anew");
+        }
+        record
+    }
+
+    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
+        let arguments = [
+            RedisParameter::Binary(redis_key(key).into_bytes()),
+            RedisParameter::Binary(record.encode(key)),
+            RedisParameter::Binary(b"EX".to_vec()),
+            RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
+        ];
+        self.call("redis set failed", async |redis| redis.execute("SET", arguments).await).await;
+    }
+
+    async fn is_up(&self) -> bool {
+        self.call("redis ping failed", async |redis| redis.execute("PING", []).await).await.is_some()
+    }
+}

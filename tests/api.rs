@@ -1,0 +1,461 @@
+//! The API over stores in memory: every status, header and problem that needs no real store.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use http::{Request, Response};
+use order::api::{Context, MAX_BODY_BYTES, respond};
+use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
+use order::order::{Filter, Order, OrderStore, Placement, Status, StoreError};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+#[derive(Default)]
+struct MemoryKeys {
+    records: RefCell<BTreeMap<String, Vec<u8>>>,
+    is_down: Cell<bool>,
+}
+
+impl KeyStore for MemoryKeys {
+    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
+        if self.is_down.get() {
+            return None;
+        }
+        KeyRecord::decode(key, self.records.borrow().get(key.as_str())?)
+    }
+
+    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
+        if !self.is_down.get() {
+            self.records.borrow_mut().insert(key.as_str().to_owned(), record.encode(key));
+        }
+    }
+
+    async fn is_up(&self) -> bool {
+        !self.is_down.get()
+    }
+}
+
+#[derive(Default)]
+struct MemoryOrders {
+    rows: RefCell<Vec<(String, Fingerprint, Order)>>,
+    statements: Cell<u32>,
+    failure: RefCell<Option<StoreError>>,
+}
+
+impl MemoryOrders {
+    fn statement(&self) -> Result<(), StoreError> {
+        self.statements.set(self.statements.get() + 1);
+        self.failure.borrow().clone().map_or(Ok(()), Err)
+    }
+}
+
+impl OrderStore for MemoryOrders {
+    async fn place(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+        order: &Order,
+    ) -> Result<Placement, StoreError> {
+        self.statement()?;
+        let mut rows = self.rows.borrow_mut();
+        if rows.iter().any(|(taken, ..)| taken == key.as_str()) {
+            return Ok(Placement::KeyTaken);
+        }
+        rows.push((key.as_str().to_owned(), fingerprint, order.clone()));
+        Ok(Placement::Placed)
+    }
+
+    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+        self.statement()?;
+        let rows = self.rows.borrow();
+        let (_, fingerprint, order) = rows.iter().find(|(taken, ..)| taken == key.as_str()).unwrap();
+        Ok(KeyRecord { fingerprint: *fingerprint, answer: order.answer()? })
+    }
+
+    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
+        self.statement()?;
+        Ok(self.rows.borrow().iter().find(|(.., order)| order.id == id).map(|(.., order)| order.clone()))
+    }
+
+    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
+        self.statement()?;
+        let rows = self.rows.borrow();
+        let mut found: Vec<Order> = rows
+            .iter()
+            .filter(|(key, _, order)| {
+                filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
+                    && filter.status.is_none_or(|status| status == order.status)
+                    && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == key)
+                    && filter.before.is_none_or(|before| order.id < before)
+            })
+            .map(|(.., order)| order.clone())
+            .collect();
+        found.sort_by_key(|order| std::cmp::Reverse(order.id));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.statement()
+    }
+}
+
+#[derive(Default)]
+struct TestApp {
+    keys: MemoryKeys,
+    orders: MemoryOrders,
+    requests: Cell<u128>,
+}
+
+impl TestApp {
+    async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.requests.set(self.requests.get() + 1);
+        let context = Context {
+            keys: &self.keys,
+            orders: &self.orders,
+            now: DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap(),
+            order_id: Uuid::from_u128(self.requests.get()),
+        };
+        respond(&context, request).await
+    }
+
+    async fn get(&self, path: &str) -> Response<Bytes> {
+        self.send(Request::get(path).body(Bytes::new()).unwrap()).await
+    }
+
+    async fn place(&self, key: &str, order: &str) -> Response<Bytes> {
+        let request =
+            Request::post("/orders").header("Idempotency-Key", key).header("Content-Type", "application/json");
+        self.send(request.body(Bytes::copy_from_slice(order.as_bytes())).unwrap()).await
+    }
+
+    fn order_count(&self) -> usize {
+        self.orders.rows.borrow().len()
+    }
+}
+
+const ORDER: &str =
+    r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}"#;
+
+fn header<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+fn json_of(response: &Response<Bytes>) -> Value {
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+#[track_caller]
+fn assert_problem(response: &Response<Bytes>, status: u16, slug: &str) {
+    let problem = json_of(response);
+    assert_eq!(response.status(), status, "{problem}");
+    assert_eq!(header(response, "content-type"), "application/problem+json");
+    assert_eq!(problem["type"], format!("/problems/{slug}"));
+    assert_eq!(problem["status"], status);
+    assert!(problem["title"].is_string() && problem["detail"].is_string());
+}
+
+#[track_caller]
+fn assert_replay_of(replay: &Response<Bytes>, first: &Response<Bytes>) {
+    assert_eq!(replay.status(), 201);
+    assert_eq!(replay.body(), first.body());
+    for name in ["location", "etag", "content-type"] {
+        assert!(!header(first, name).is_empty(), "{name}");
+        assert_eq!(header(replay, name), header(first, name));
+    }
+    assert_eq!(header(replay, "idempotent-replayed"), "true");
+}
+
+#[tokio::test]
+async fn a_first_order_is_placed() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    assert_eq!(first.status(), 201);
+    assert_eq!(header(&first, "location"), "/orders/00000000-0000-0000-0000-000000000001");
+    assert_eq!(header(&first, "etag"), "\"1\"");
+    assert_eq!(header(&first, "idempotent-replayed"), "false");
+    let expected = concat!(
+        r#"{"orderId":"00000000-0000-0000-0000-000000000001","status":"created","version":1,"customerId":"c-42","#,
+        r#""currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"totalAmount":119800,"#,
+        r#""createdAt":"2025-11-23T12:00:00.124Z"}"#
+    );
+    assert_eq!(first.body(), expected);
+}
+
+#[tokio::test]
+async fn a_replay_from_redis_touches_no_postgres() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    let statements = app.orders.statements.get();
+    assert_replay_of(&app.place("\"k\"", &ORDER.replace(',', " , ")).await, &first);
+    assert_eq!(app.orders.statements.get(), statements);
+    assert_eq!(app.order_count(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_survives_the_loss_of_redis_and_heals_it() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    for garbage in [None, Some(b"garbage".to_vec()), Some(vec![])] {
+        match garbage {
+            None => app.keys.records.borrow_mut().clear(),
+            Some(bytes) => drop(app.keys.records.borrow_mut().insert("k".into(), bytes)),
+        }
+        assert_replay_of(&app.place("k", ORDER).await, &first);
+        let statements = app.orders.statements.get();
+        assert_replay_of(&app.place("k", ORDER).await, &first);
+        assert_eq!(app.orders.statements.get(), statements, "the entry was written anew");
+    }
+    app.keys.is_down.set(true);
+    assert_replay_of(&app.place("k", ORDER).await, &first);
+    assert_eq!(app.order_count(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_of_another_order_never_decides() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    let key = IdempotencyKey::parse(b"k").unwrap();
+    let foreign = KeyRecord {
+        fingerprint: Fingerprint([0; 32]),
+        answer: order::idempotency::Answer { order_id: Uuid::nil(), body: Bytes::from_static(b"{}") },
+    };
+    app.keys.remember(&key, &foreign).await;
+    assert_replay_of(&app.place("k", ORDER).await, &first);
+}
+
+#[tokio::test]
+async fn a_key_reused_with_another_order_is_refused() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    for redis_is_down in [false, true] {
+        app.keys.is_down.set(redis_is_down);
+        assert_problem(&app.place("k", &ORDER.replace("59900", "59901")).await, 422, "idempotency-key-reused");
+    }
+    assert_replay_of(&app.place("k", ORDER).await, &first);
+    assert_eq!(app.order_count(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_gives_the_order_as_it_was_placed() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    {
+        let mut rows = app.orders.rows.borrow_mut();
+        rows[0].2.status = Status::Confirmed;
+        rows[0].2.version = 2;
+    }
+    app.keys.records.borrow_mut().clear();
+    assert_replay_of(&app.place("k", ORDER).await, &first);
+    let now = app.get(header(&first, "location")).await;
+    assert_eq!(header(&now, "etag"), "\"2\"");
+    assert_eq!(json_of(&now)["status"], "confirmed");
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_its_key_unused() {
+    let app = TestApp::default();
+    assert_problem(&app.place("k", "{}").await, 422, "invalid-order");
+    assert_problem(&app.place("k", "{").await, 400, "malformed-json");
+    assert_eq!(app.orders.statements.get(), 0, "a refusal comes before any store");
+    assert_eq!(header(&app.place("k", ORDER).await, "idempotent-replayed"), "false");
+}
+
+#[tokio::test]
+async fn a_store_failure_is_stored_nowhere_and_says_nothing_of_the_inside() {
+    let app = TestApp::default();
+    for (failure, status, slug, retry_after) in [
+        (StoreError::Unavailable("secret".into()), 503, "store-unavailable", "1"),
+        (StoreError::KeyInUse("secret".into()), 409, "idempotency-key-in-use", "1"),
+        (StoreError::Broken("secret".into()), 500, "internal", ""),
+    ] {
+        *app.orders.failure.borrow_mut() = Some(failure);
+        let failed = app.place("k", ORDER).await;
+        assert_problem(&failed, status, slug);
+        assert_eq!(header(&failed, "retry-after"), retry_after);
+        assert!(!String::from_utf8_lossy(failed.body()).contains("secret"));
+    }
+    *app.orders.failure.borrow_mut() = None;
+    assert!(app.keys.records.borrow().is_empty());
+    assert_eq!(header(&app.place("k", ORDER).await, "idempotent-replayed"), "false");
+}
+
+#[tokio::test]
+async fn what_redis_knows_is_replayed_without_postgres() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    *app.orders.failure.borrow_mut() = Some(StoreError::Unavailable(String::new()));
+    assert_replay_of(&app.place("k", ORDER).await, &first);
+}
+
+#[tokio::test]
+async fn the_key_header_is_required_once_and_well_formed() {
+    let app = TestApp::default();
+    let post = || Request::post("/orders").header("content-type", "application/json");
+    let body = || Bytes::from_static(ORDER.as_bytes());
+    assert_problem(&app.send(post().body(body()).unwrap()).await, 400, "idempotency-key-missing");
+    let twice = post().header("idempotency-key", "a").header("idempotency-key", "a").body(body()).unwrap();
+    assert_problem(&app.send(twice).await, 400, "idempotency-key-invalid");
+    for key in ["", "a,b", "\"a", "\"a\"b", "\"\""] {
+        assert_problem(&app.place(key, ORDER).await, 400, "idempotency-key-invalid");
+    }
+    assert_eq!(app.order_count(), 0);
+}
+
+#[tokio::test]
+async fn only_json_of_a_bounded_size_is_read() {
+    let app = TestApp::default();
+    for media_type in ["text/plain", "application/jsonp", "", "application/merge-patch+json"] {
+        let request = Request::post("/orders").header("idempotency-key", "k").header("content-type", media_type);
+        let refused = app.send(request.body(Bytes::from_static(ORDER.as_bytes())).unwrap()).await;
+        assert_problem(&refused, 415, "unsupported-media-type");
+    }
+    let request = Request::post("/orders")
+        .header("idempotency-key", "k")
+        .header("content-type", "Application/JSON ; charset=utf-8");
+    assert_eq!(app.send(request.body(Bytes::from_static(ORDER.as_bytes())).unwrap()).await.status(), 201);
+    let padded = |length: usize| format!("{ORDER}{}", " ".repeat(length - ORDER.len()));
+    assert_eq!(app.place("l", &padded(MAX_BODY_BYTES)).await.status(), 201);
+    assert_problem(&app.place("m", &padded(MAX_BODY_BYTES + 1)).await, 413, "payload-too-large");
+}
+
+#[tokio::test]
+async fn an_invalid_order_names_each_fault_by_its_pointer() {
+    let app = TestApp::default();
+    let refused = app
+        .place("k", r#"{"customerId":"c","currency":"RUB","items":[{"sku":"a","quantity":0,"unitAmount":-1}]}"#)
+        .await;
+    assert_problem(&refused, 422, "invalid-order");
+    let errors = json_of(&refused)["errors"].clone();
+    assert_eq!(errors[0], json!({"pointer": "/items/0/quantity", "detail": "must be from 1 to 10000"}));
+    assert_eq!(errors[1]["pointer"], "/items/0/unitAmount");
+}
+
+#[tokio::test]
+async fn an_order_is_shown_under_its_location_and_etag() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    let location = header(&first, "location");
+    let shown = app.get(location).await;
+    assert_eq!((shown.status().as_u16(), header(&shown, "etag")), (200, "\"1\""));
+    assert_eq!(shown.body(), first.body());
+    for (tags, status) in
+        [("\"1\"", 304), ("W/\"1\"", 304), ("\"0\", \"1\"", 304), ("*", 304), ("\"2\"", 200), ("1", 200)]
+    {
+        let request = Request::get(location).header("if-none-match", tags).body(Bytes::new()).unwrap();
+        let response = app.send(request).await;
+        assert_eq!((response.status().as_u16(), header(&response, "etag")), (status, "\"1\""), "{tags}");
+        assert_eq!(response.body().is_empty(), status == 304);
+    }
+    for id in ["x", "00000000-0000-0000-0000-00000000ffff", "00000000000000000000000000000001", ""] {
+        assert_problem(&app.get(&format!("/orders/{id}")).await, 404, "order-not-found");
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_paged_newest_first() {
+    let app = TestApp::default();
+    for at in 0..5 {
+        app.place(&format!("k{at}"), &ORDER.replace("c-42", if at == 4 { "other" } else { "c 42&" })).await;
+    }
+    let mut path = "/orders?customerId=c+42%26&limit=3".to_owned();
+    let page = app.get(&path).await;
+    let link = header(&page, "link");
+    let ids = |page: &Response<Bytes>| -> Vec<String> {
+        json_of(page)["orders"].as_array().unwrap().iter().map(|order| order["orderId"].to_string()).collect()
+    };
+    assert_eq!(ids(&page).len(), 3);
+    assert!(ids(&page).is_sorted_by(|newer, older| newer > older));
+    path = link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
+    assert!(path.contains(json_of(&page)["nextCursor"].as_str().unwrap()));
+    let last = app.get(&path).await;
+    assert_eq!(ids(&last).len(), 1);
+    assert!(json_of(&last).get("nextCursor").is_none() && header(&last, "link").is_empty());
+    assert_eq!(ids(&app.get("/orders?idempotencyKey=k4").await).len(), 1);
+    assert_eq!(ids(&app.get("/orders?idempotencyKey=%22k4%22&status=created").await).len(), 1);
+    assert_eq!(ids(&app.get("/orders?status=cancelled").await).len(), 0);
+    assert_eq!(ids(&app.get("/orders?limit=100").await).len(), 5);
+}
+
+#[tokio::test]
+async fn a_bad_parameter_is_refused() {
+    let app = TestApp::default();
+    for query in [
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "limit=",
+        "limit=1&limit=1",
+        "cursor=x",
+        "cursor=",
+        "status=new",
+        "customerId=",
+        "customerId=%00",
+        "idempotencyKey=a,b",
+        "idempotencyKey=",
+        "colour=red",
+        "=",
+        "%FF%FE",
+    ] {
+        assert_problem(&app.get(&format!("/orders?{query}")).await, 400, "invalid-parameter");
+    }
+    assert_eq!(app.orders.statements.get(), 0);
+    assert_eq!(app.get("/orders?").await.status(), 200);
+}
+
+#[tokio::test]
+async fn readiness_follows_the_stores() {
+    let app = TestApp::default();
+    for (redis_is_down, failure, status, body) in [
+        (false, None, 200, json!({"status": "ready", "postgres": "up", "redis": "up"})),
+        (true, None, 200, json!({"status": "degraded", "postgres": "up", "redis": "down"})),
+        (
+            false,
+            Some(StoreError::Broken(String::new())),
+            503,
+            json!({"status": "unavailable", "postgres": "down", "redis": "up"}),
+        ),
+    ] {
+        app.keys.is_down.set(redis_is_down);
+        *app.orders.failure.borrow_mut() = failure;
+        let response = app.get("/readyz").await;
+        assert_eq!((response.status().as_u16(), json_of(&response)), (status, body));
+        assert_eq!(app.get("/healthz").await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn other_methods_and_paths_are_refused() {
+    let app = TestApp::default();
+    for (method, path, allow) in [
+        ("DELETE", "/orders", "GET, HEAD, POST"),
+        ("PUT", "/orders/1", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/readyz", "GET, HEAD"),
+        ("BREW", "/orders", "GET, HEAD, POST"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Bytes::new()).unwrap();
+        let refused = app.send(request).await;
+        assert_problem(&refused, 405, "method-not-allowed");
+        assert_eq!(header(&refused, "allow"), allow);
+    }
+    for path in ["/nowhere", "/orders/1/2", "//orders", "/ORDERS"] {
+        assert_problem(&app.get(path).await, 404, "not-found");
+    }
+}
+
+#[tokio::test]
+async fn head_answers_as_get_without_a_body() {
+    let app = TestApp::default();
+    let first = app.place("k", ORDER).await;
+    for path in [header(&first, "location"), "/orders", "/healthz", "/readyz", "/nowhere"] {
+        let get = app.get(path).await;
+        let head = app.send(Request::head(path).body(Bytes::new()).unwrap()).await;
+        assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{path}");
+        assert!(head.body().is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! Starts the bundled host on real stores, each behind a proxy that a test can make refuse or stall.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+pub const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"comment":"leave at the door"}"#;
+
+/// The deadlines that `spin.toml` gives by default.
+pub const REDIS_DEADLINE: Duration = Duration::from_millis(250);
+pub const PG_DEADLINE: Duration = Duration::from_millis(3000);
+
+pub struct TestApp {
+    pub url: String,
+    pub http: reqwest::Client,
+    pub redis: Proxy,
+    pub postgres: Proxy,
+    _host: Child,
+}
+
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this through `make test`"))
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(variables: &[(&str, &str)]) -> Self {
+        let address = |store: &str| {
+            let of = |part: &str| variable(&format!("SPIN_VARIABLE_{store}_{part}"));
+            format!("{}:{}", of("HOST"), of("PORT"))
+        };
+        let redis = Proxy::start(address("REDIS")).await;
+        let postgres = Proxy::start(address("PG")).await;
+        let mut command = Command::new("target/host/order-host");
+        command
+            .args(["--manifest", "spin.toml", "--listen", "127.0.0.1:0"])
+            .env("SPIN_VARIABLE_REDIS_HOST", "127.0.0.1")
+            .env("SPIN_VARIABLE_REDIS_PORT", redis.port.to_string())
+            .env("SPIN_VARIABLE_PG_HOST", "127.0.0.1")
+            .env("SPIN_VARIABLE_PG_PORT", postgres.port.to_string())
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut host = command.spawn().expect("target/host/order-host is built by `make build`");
+        let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+        let url = loop {
+            let line = lines.next_line().await.unwrap().expect("the host prints where it serves");
+            if let Some(url) = line.strip_prefix("Serving ") {
+                break url.to_owned();
+            }
+        };
+        Self { url, http: reqwest::Client::new(), redis, postgres, _host: host }
+    }
+
+    pub fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+        let request = self.http.post(format!("{}/orders", self.url)).header("Idempotency-Key", key);
+        request.header("Content-Type", "application/json").body(body)
+    }
+
+    pub async fn place(&self, key: &str, body: &str) -> Answer {
+        Answer::of(self.post(key, body.to_owned()).send().await.expect("an answer"), body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.http.get(format!("{}{path}", self.url)).send().await.expect("an answer"), path).await
+    }
+
+    /// `count` requests with one key and one order at once.
+    pub async fn place_at_once(&self, count: usize, key: &str) -> Vec<Answer> {
+        let sent: Vec<_> = (0..count)
+            .map(|_| {
+                let request = self.post(key, ORDER);
+                tokio::spawn(async move { Answer::of(request.send().await.expect("an answer"), ORDER).await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for answer in sent {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    }
+}
+
+/// An answer with what a test compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    async fn of(response: reqwest::Response, about: &str) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.text().await.unwrap_or_else(|error| panic!("a body for {about}: {error}"));
+        Self { status, headers, body }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, slug: &str) {
+        assert_eq!((self.status, self.header("content-type")), (status, "application/problem+json"), "{}", self.body);
+        assert_eq!(self.json()["type"], format!("/problems/{slug}"));
+    }
+
+    #[track_caller]
+    pub fn assert_replay_of(&self, first: &Self) {
+        assert_eq!((self.status, &self.body), (201, &first.body));
+        for name in ["location", "etag", "content-type"] {
+            assert!(!first.header(name).is_empty(), "{name}");
+            assert_eq!(self.header(name), first.header(name));
+        }
+        assert_eq!(self.header("idempotent-replayed"), "true");
+    }
+}
+
+/// Exactly one placed the order, and all gave its answer.
+#[track_caller]
+pub fn assert_placed_once(answers: &[Answer]) {
+    let first: Vec<_> = answers.iter().filter(|answer| answer.header("idempotent-replayed") == "false").collect();
+    assert_eq!(first.len(), 1, "{:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
+    for answer in answers {
+        if answer != first[0] {
+            answer.assert_replay_of(first[0]);
+        }
+    }
+}
+
+pub fn fresh_key() -> String {
+    uuid::Uuid::from_u128(random()).to_string()
+}
+
+fn random() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || u128::from(RandomState::new().hash_one(0));
+    (half() << 64) | half()
+}
+
+/// Rows with this key, asked of PostgreSQL itself.
+pub async fn rows_of(key: &str) -> i64 {
+    let sql = "SELECT count(*) FROM orders WHERE idempotency_key = $1";
+    owner().await.query_one(sql, &[&key]).await.unwrap().get(0)
+}
+
+pub async fn owner() -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.expect("PostgreSQL");
+    tokio::spawn(connection);
+    client
+}
+
+pub async fn redis() -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(variable("REDIS_URL")).unwrap();
+    client.get_multiplexed_async_connection().await.expect("Redis")
+}
+
+const PASS: u8 = 0;
+const REFUSE: u8 = 1;
+const STALL: u8 = 2;
+
+/// Stands between the service and a store.
+pub struct Proxy {
+    pub port: u16,
+    mode: Arc<AtomicU8>,
+    changed: Arc<tokio::sync::Notify>,
+}
+
+impl Proxy {
+    async fn start(upstream: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mode = Arc::new(AtomicU8::new(PASS));
+        let changed = Arc::new(tokio::sync::Notify::new());
+        let (shared_mode, shared_changed) = (mode.clone(), changed.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // Dropped at once: the store is gone.
+                if shared_mode.load(Ordering::SeqCst) != REFUSE {
+                    tokio::spawn(relay(client, upstream.clone(), shared_mode.clone(), shared_changed.clone()));
+                }
+            }
+        });
+        Self { port, mode, changed }
+    }
+
+    fn switch(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// As a store that runs.
+    pub fn pass(&self) {
+        self.switch(PASS);
+    }
+
+    /// As a store that was killed: connections break, new ones too.
+    pub fn refuse(&self) {
+        self.switch(REFUSE);
+    }
+
+    /// As a store under SIGSTOP: connections stay and new ones open, and nothing is answered.
+    pub fn stall(&self) {
+        self.switch(STALL);
+    }
+}
+
+async fn relay(mut client: TcpStream, upstream: String, mode: Arc<AtomicU8>, changed: Arc<tokio::sync::Notify>) {
+    let Ok(mut server) = TcpStream::connect(&upstream).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+    loop {
+        let change = changed.notified();
+        match mode.load(Ordering::SeqCst) {
+            REFUSE => return,
+            STALL => change.await,
+            _ => tokio::select! {
+                () = change => {}
+                read = client.read(&mut up) => match read {
+                    Ok(length @ 1..) if server.write_all(&up[..length]).await.is_ok() => {}
+                    _ => return,
+                },
+                read = server.read(&mut down) => match read {
+                    Ok(length @ 1..) if client.write_all(&down[..length]).await.is_ok() => {}
+                    _ => return,
+                },
+            },
+        }
+    }
+}
