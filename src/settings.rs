@@ -28,7 +28,7 @@ pub struct Settings {
     pub pg_address: String,
     /// How long Redis remembers an answer.
     pub key_retention: Duration,
-    /// Longest wait for one Redis call.
+    /// Longest wait for Redis in one request, all its calls together.
     pub redis_deadline: Duration,
     /// Longest wait for one PostgreSQL statement, its connection included.
     pub pg_deadline: Duration,
@@ -142,6 +142,8 @@ impl std::fmt::Display for PgAddress {
 mod tests {
     use super::*;
 
+    const MANIFEST: &str = include_str!("../spin.toml");
+
     fn variable(name: &'static str) -> Result<String, String> {
         let value = match name {
             "redis_host" | "pg_host" => "127.0.0.1",
@@ -198,13 +200,26 @@ mod tests {
 
     #[test]
     fn the_manifest_passes_exactly_these_variables() {
-        let manifest = include_str!("../spin.toml");
-        let (_, passed) = manifest.split_once("[component.order.variables]").unwrap();
-        let passed: Vec<_> = passed
-            .lines()
-            .map_while(|line| if line.is_empty() { Some("") } else { line.split_once(" = ").map(|(name, _)| name) })
-            .filter(|name| !name.is_empty())
-            .collect();
+        let (_, passed) = MANIFEST.split_once("[component.order.variables]\n").unwrap();
+        let (passed, _) = passed.split_once("\n\n").unwrap();
+        let passed: Vec<_> = passed.lines().map(|line| line.split_once(" = ").unwrap().0).collect();
         assert_eq!(passed, VARIABLES);
+    }
+
+    #[test]
+    fn the_readme_lists_every_variable_with_its_default() {
+        let readme = include_str!("../README.md");
+        for name in VARIABLES {
+            let declared = MANIFEST.lines().find(|line| line.starts_with(&format!("{name} = {{"))).unwrap();
+            let default = match declared.split_once("default = \"") {
+                Some((_, rest)) => match rest.split_once('"').unwrap().0 {
+                    "" => String::new(),
+                    default => format!(" `{default}`"),
+                },
+                None => " required".to_owned(),
+            };
+            let row = format!("| `{name}` |{default} |");
+            assert!(readme.contains(&row), "{row}");
+        }
     }
 }
