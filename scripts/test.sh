@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 step() { echo "== $*"; "$@"; }
 
 scripts/toolchain.sh
+step scripts/versions.sh
 step cargo fmt --all --check
 step cargo clippy -p order --all-targets -- -D warnings
 step cargo clippy -p order --lib --target wasm32-wasip2 -- -D warnings

@@ -140,6 +140,32 @@ async fn a_key_reused_with_another_order_is_refused() {
 }
 
 #[tokio::test]
+async fn a_duplicate_that_waited_too_long_is_told_to_come_again() {
+    let app = TestApp::start().await;
+    let (key, model) = (fresh_key(), fresh_key());
+    app.place(&model, ORDER).await;
+    let owner = owner().await;
+    for end in ["ROLLBACK", "COMMIT"] {
+        // A first request that never comes to its commit.
+        owner.batch_execute("BEGIN").await.unwrap();
+        let copy =
+            "INSERT INTO orders SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
+            total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $2";
+        let key = format!("{key}{end}");
+        owner.execute(copy, &[&key, &model]).await.unwrap();
+        let started = Instant::now();
+        let waited = app.place(&key, ORDER).await;
+        assert!(started.elapsed() < PG_DEADLINE, "PostgreSQL ends the wait, not the deadline: {:?}", started.elapsed());
+        waited.assert_problem(409, "idempotency-key-in-use");
+        assert_eq!(waited.header("retry-after"), "1");
+        owner.batch_execute(end).await.unwrap();
+        let settled = app.place(&key, ORDER).await;
+        assert_eq!((settled.status, settled.header("idempotent-replayed") == "true"), (201, end == "COMMIT"));
+        assert_eq!(rows_of(&key).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_and_fifty_six_clients_at_once_see_no_error() {
     let app = TestApp::start().await;
     let end = Instant::now() + Duration::from_secs(10);

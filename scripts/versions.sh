@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Every file that names a version says what versions.env says.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. ./versions.env
+
+check() { # what, file, the text it must have
+    grep -qF -- "$3" "$2" || { echo "versions: $2 does not say $1 $3, as versions.env does" >&2; exit 1; }
+}
+
+check spin-sdk Cargo.toml "spin-sdk = { version = \"=$SPIN_SDK\""
+check wasmtime host/Cargo.toml "wasmtime = { version = \"$WASMTIME\""
+check newman package.json "\"newman\": \"$NEWMAN\""
+check PostgreSQL compose.yaml "image: postgres:$POSTGRES"
+check Redis compose.yaml "image: redis:$REDIS"
+echo "versions: all as in versions.env"
