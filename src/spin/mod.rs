@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use futures::future::{Either, select};
-use http::Response;
+use http::{Response, header};
 use http_body_util::Full;
 use serde::Serialize;
 use spin_sdk::http::Request;
@@ -33,12 +33,18 @@ const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
 /// Answers every request: an error that left this function would lose status, body and headers.
 #[http_service]
 async fn handle(request: Request) -> Response<Full<Bytes>> {
-    let response = match settings().await {
+    let mut response = match settings().await {
         Ok(settings) => answer(&settings, request).await,
         Err(cause) => Problem::Internal(cause).into_response(),
     };
     if let Some(Cause(cause)) = response.extensions().get() {
         log("request failed", cause);
+    }
+    // The length lets a client see that an answer was cut: without it the host ends the body of an instance that
+    // died behind the head as if it were whole. An empty body is that of HEAD or 304.
+    let length = response.body().len();
+    if length > 0 {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
     response.map(Full::new)
 }

@@ -268,6 +268,19 @@ async fn a_setting_that_does_not_parse_is_an_internal_problem_and_no_trap() {
 }
 
 #[tokio::test]
+async fn every_answer_names_its_length_so_that_a_cut_one_is_seen() {
+    let app = TestApp::start().await;
+    let key = fresh_key();
+    let mut answers = vec![app.place(&key, ORDER).await, app.place(&key, ORDER).await, app.place(&key, "{}").await];
+    for path in ["/orders", "/healthz", "/readyz", "/nowhere"] {
+        answers.push(app.get(path).await);
+    }
+    for answer in answers {
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn head_is_answered_like_get() {
     let app = TestApp::start().await;
     for path in ["/orders", "/healthz", "/readyz", "/nowhere"] {
