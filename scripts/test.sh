@@ -4,6 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 step() { echo "== $*"; "$@"; }
+# The service logs every failure that a test provokes: kept, and shown only if a test fails.
+log=target/test.log
+quiet_step() {
+    echo "== $*"
+    "$@" 2>"$log" || { tail -n 200 "$log" >&2; echo "test: failed: $*; its log is $log" >&2; exit 1; }
+}
 
 scripts/toolchain.sh
 step scripts/versions.sh
@@ -13,12 +19,15 @@ step cargo clippy -p order --lib --target wasm32-wasip2 -- -D warnings
 step cargo test --lib
 step cargo test --test api
 step cargo clippy -p order-host --all-targets --profile host -- -D warnings
-step cargo test -p order-host --profile host
+step cargo test -p order-host --profile host --lib
 step cargo build -p order-host --profile host
 step scripts/size.sh
 step scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
-step cargo test --test e2e
+step cargo test -p order-host --profile host --no-run
+quiet_step cargo test -p order-host --profile host --test crash_points -- --nocapture
+step cargo test --no-run
+quiet_step cargo test --test e2e
 step scripts/newman.sh
 echo "== all green"

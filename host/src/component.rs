@@ -3,11 +3,14 @@
 use crate::bindings::spin::postgres::postgres as pg;
 use crate::bindings::spin::redis::redis;
 use crate::bindings::spin::variables::variables;
+use crate::faults::Plan;
 use crate::manifest::App;
 use crate::postgres::Pools;
+use crate::server;
 use anyhow::{Result, anyhow, bail};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime::{Config, Engine, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{TrappableError, WasiCtx, WasiCtxView, WasiView};
@@ -37,6 +40,8 @@ pub struct State {
     pub app: Arc<App>,
     /// PostgreSQL connections, shared by all instances.
     pub pools: Arc<Pools>,
+    /// Which calls go wrong.
+    pub faults: Arc<Plan>,
     /// The guest's handles.
     pub table: ResourceTable,
     wasi: WasiCtx,
@@ -78,6 +83,7 @@ pub struct Instances {
     engine: Engine,
     app: Arc<App>,
     pools: Arc<Pools>,
+    faults: Arc<Plan>,
 }
 
 impl HandlerState for Instances {
@@ -87,6 +93,7 @@ impl HandlerState for Instances {
         let state = State {
             app: self.app.clone(),
             pools: self.pools.clone(),
+            faults: self.faults.clone(),
             table: ResourceTable::new(),
             wasi: WasiCtx::builder().inherit_stdout().inherit_stderr().build(),
             http: WasiHttpCtx::new(),
@@ -126,26 +133,41 @@ fn one_line(error: &wasmtime::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Compiles the component and links it.
-///
-/// # Errors
-///
-/// When its file is missing or no component, or when it imports what this host does not serve.
-pub fn load(app: App) -> Result<Handler> {
-    if !app.source.is_file() {
-        let how = app.build_command.as_deref().unwrap_or("spin build");
-        bail!("there is no {}: build it with `{how}`", app.source.display());
+/// A component, compiled and linked, ready to be served.
+pub struct Host {
+    engine: Engine,
+    app: Arc<App>,
+    component: ServicePre<State>,
+}
+
+impl Host {
+    /// Compiles the component and links it.
+    ///
+    /// # Errors
+    ///
+    /// When its file is missing or no component, or when it imports what this host does not serve.
+    pub fn load(app: App) -> Result<Self> {
+        if !app.source.is_file() {
+            let how = app.build_command.as_deref().unwrap_or("spin build");
+            bail!("there is no {}: build it with `{how}`", app.source.display());
+        }
+        let engine = engine()?;
+        let name = app.source.display();
+        let component =
+            Component::from_file(&engine, &app.source).map_err(|error| anyhow!("{name}: {}", one_line(&error)))?;
+        let component = linker(&engine)
+            .and_then(|linker| linker.instantiate_pre(&component))
+            .and_then(ServicePre::new)
+            .map_err(|error| anyhow!("{name} cannot be served: {}", one_line(&error)))?;
+        Ok(Self { engine, app: Arc::new(app), component })
     }
-    let engine = engine()?;
-    let name = app.source.display();
-    let component =
-        Component::from_file(&engine, &app.source).map_err(|error| anyhow!("{name}: {}", one_line(&error)))?;
-    let pre = linker(&engine)
-        .and_then(|linker| linker.instantiate_pre(&component))
-        .and_then(ServicePre::new)
-        .map_err(|error| anyhow!("{name} cannot be served: {}", one_line(&error)))?;
-    let instances = Instances { engine, app: Arc::new(app), pools: Arc::default() };
-    Ok(ProxyHandler::new(instances, ProxyPre::P3(pre)))
+
+    /// Answers what `listener` accepts, for as long as it is polled, with instances and pools of its own.
+    pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) {
+        let (engine, app) = (self.engine.clone(), self.app.clone());
+        let instances = Instances { engine, app, pools: Arc::default(), faults };
+        server::serve(listener, ProxyHandler::new(instances, ProxyPre::P3(self.component.clone()))).await;
+    }
 }
 
 fn engine() -> Result<Engine> {

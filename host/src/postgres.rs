@@ -7,6 +7,7 @@ use crate::bindings::spin::postgres::postgres::{
     HostConnectionWithStore, ParameterValue, QueryError, RowSet,
 };
 use crate::component::State;
+use crate::faults::{Call, Plan};
 use crate::manifest::App;
 use crate::pg_values::{self, Parameter};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
@@ -198,7 +199,8 @@ impl HostConnection for State {
 
 impl HostConnectionWithStore for HasSelf<State> {
     async fn open_async<T: Send>(accessor: &Accessed<T>, address: String) -> Result<Answer<Resource<Connection>>> {
-        connect(accessor, &address).await
+        let faults = accessor.with(|mut access| access.get().faults.clone());
+        faults.run(Call::PgOpen, connect(accessor, &address)).await
     }
 
     async fn query_async<T: Send>(
@@ -207,8 +209,8 @@ impl HostConnectionWithStore for HasSelf<State> {
         sql: String,
         values: Vec<ParameterValue>,
     ) -> Result<Answer<Streams>> {
-        let connection = accessor.with(|mut access| access.get().table.get(&connection).cloned())?;
-        match query(&connection, &sql, values).await {
+        let (connection, faults) = in_use(accessor, &connection)?;
+        match faults.run(Call::PgQuery, async { Ok(query(&connection, &sql, values).await) }).await? {
             Ok((columns, rows, end)) => accessor.with(|mut access: Access<'_, T, _>| {
                 let rows = StreamReader::new(&mut access, rows)?;
                 let end = FutureReader::new(&mut access, async { wasmtime::error::Ok(end) })?;
@@ -224,9 +226,16 @@ impl HostConnectionWithStore for HasSelf<State> {
         sql: String,
         values: Vec<ParameterValue>,
     ) -> Result<Answer<u64>> {
-        let connection = accessor.with(|mut access| access.get().table.get(&connection).cloned())?;
-        Ok(execute(&connection, &sql, values).await)
+        let (connection, faults) = in_use(accessor, &connection)?;
+        faults.run(Call::PgExecute, async { Ok(execute(&connection, &sql, values).await) }).await
     }
+}
+
+fn in_use<T>(accessor: &Accessed<T>, connection: &Resource<Connection>) -> Result<(Connection, Arc<Plan>)> {
+    accessor.with(|mut access| {
+        let state = access.get();
+        Ok((state.table.get(connection)?.clone(), state.faults.clone()))
+    })
 }
 
 async fn connect<T: Send>(accessor: &Accessed<T>, address: &str) -> Result<Answer<Resource<Connection>>> {

@@ -4,6 +4,7 @@ use crate::bindings::spin::redis::redis::{
     Error, Host, HostConnection, HostConnectionWithStore, RedisParameter, RedisResult,
 };
 use crate::component::State;
+use crate::faults::Call;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, Value};
 use wasmtime::Result;
 use wasmtime::component::{Accessor, HasSelf, Resource};
@@ -52,11 +53,14 @@ impl HostConnectionWithStore for HasSelf<State> {
             eprintln!("redis: {host}:{port} is not among allowed_outbound_hosts");
             return Ok(Err(Error::InvalidAddress));
         }
-        let config = AsyncConnectionConfig::new();
-        match client.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(connection) => Ok(Ok(accessor.with(|mut access| access.get().table.push(connection))?)),
-            Err(error) => Ok(Err(failed(error))),
-        }
+        let faults = accessor.with(|mut access| access.get().faults.clone());
+        let connect = async {
+            match client.get_multiplexed_async_connection_with_config(&AsyncConnectionConfig::new()).await {
+                Ok(connection) => Ok(Ok(accessor.with(|mut access| access.get().table.push(connection))?)),
+                Err(error) => Ok(Err(failed(error))),
+            }
+        };
+        faults.run(Call::RedisOpen, connect).await
     }
 
     async fn publish<T: Send>(
@@ -74,7 +78,8 @@ impl HostConnectionWithStore for HasSelf<State> {
         connection: Resource<Connection>,
         key: String,
     ) -> Outcome<Option<Vec<u8>>> {
-        run(accessor, connection, redis::cmd("GET").arg(key)).await
+        let faults = accessor.with(|mut access| access.get().faults.clone());
+        faults.run(Call::RedisGet, run(accessor, connection, redis::cmd("GET").arg(key))).await
     }
 
     async fn set<T: Send>(
@@ -133,7 +138,9 @@ impl HostConnectionWithStore for HasSelf<State> {
                 RedisParameter::Binary(bytes) => command.arg(bytes),
             };
         }
-        let answer: std::result::Result<Value, Error> = run(accessor, connection, &command).await?;
+        let faults = accessor.with(|mut access| access.get().faults.clone());
+        let answer: std::result::Result<Value, Error> =
+            faults.run(Call::RedisExecute, run(accessor, connection, &command)).await?;
         Ok(answer.and_then(|value| {
             let mut flat = Vec::new();
             flatten(value, &mut flat)?;

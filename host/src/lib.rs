@@ -1,0 +1,35 @@
+//! A small host for the order component: it reads `spin.toml` and serves the `.wasm` named there over HTTP,
+//! for machines without Spin and for the end-to-end tests.
+//!
+//! It behaves like Spin 4.0 where the component can tell: the same interfaces (`spin:redis`, `spin:postgres`,
+//! `spin:variables`, WASI), the same reuse of instances, the same pool of PostgreSQL connections, the same
+//! variables and allowed hosts.
+//!
+//! What it leaves out: more than one trigger or component, TLS, outbound HTTP, key-value and the other
+//! interfaces, variable providers other than the environment, telemetry, mounted files, and the PostgreSQL
+//! types that the component does not use. Rows of a query are read whole before the component sees the first.
+//!
+//! - `manifest`: `spin.toml` and the environment -> [`manifest::App`]
+//! - `component`: the engine, what is linked, what each instance owns
+//! - `server`: HTTP/1 in front of the instances
+//! - `variables`, `redis`, `postgres`, `pg_values`: the interfaces
+//! - `faults`: host calls that a test makes go wrong
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod component;
+pub mod faults;
+pub mod manifest;
+mod pg_values;
+mod postgres;
+mod redis;
+mod server;
+mod variables;
+
+/// Interfaces generated from the definitions in the `spin-sdk` package.
+#[allow(missing_docs, clippy::all, reason = "generated code")]
+mod bindings {
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
+
+pub use component::Host;
