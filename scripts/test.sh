@@ -29,5 +29,6 @@ step cargo test -p order-host --profile host --no-run
 quiet_step cargo test -p order-host --profile host --test crash_points -- --nocapture
 step cargo test --no-run
 quiet_step cargo test --test e2e
+quiet_step scripts/storm.sh
 step scripts/newman.sh
 echo "== all green"
