@@ -1,0 +1,227 @@
+//! A Redis that errs, lies, breaks off or says nothing changes no answer, and costs at most one deadline.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use order::idempotency::{Answer as Stored, Fingerprint, IdempotencyKey, KeyRecord};
+use order::order::NewOrder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::support::*;
+
+/// A whole exchange: placed, repeated, refused for another order. PostgreSQL has one row, and nothing was slow.
+async fn assert_truth(app: &TestApp, key: &str, lie: &str) {
+    let other = ORDER.replace("59900", "59901");
+    let mut answers = Vec::new();
+    for body in [ORDER, ORDER, &other, ORDER] {
+        let started = Instant::now();
+        answers.push(app.place(key, body).await);
+        assert!(started.elapsed() < 2 * REDIS_DEADLINE, "{lie}: {:?}", started.elapsed());
+    }
+    assert_eq!((answers[0].status, answers[0].header("idempotent-replayed")), (201, "false"), "{lie}");
+    answers[1].assert_replay_of(&answers[0]);
+    answers[2].assert_problem(422, "idempotency-key-reused");
+    answers[3].assert_replay_of(&answers[0]);
+    assert_eq!(rows_of(key).await, 1, "{lie}");
+}
+
+/// A Redis of its own, for states that would disturb other tests.
+struct PrivateRedis {
+    port: u16,
+    _process: Child,
+}
+
+impl PrivateRedis {
+    async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        let process = command.stdout(Stdio::null()).kill_on_drop(true).spawn().expect("redis-server is installed");
+        let redis = Self { port, _process: process };
+        let started = Instant::now();
+        while redis.connect().await.is_err() {
+            assert!(started.elapsed().as_secs() < 10, "redis-server does not start");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        redis
+    }
+
+    async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        client.get_multiplexed_async_connection().await
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_commands_changes_no_answer() {
+    let redis = PrivateRedis::start().await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_PORT", &redis.port.to_string())]).await;
+    let states: [(&str, &[&str]); 4] = [
+        ("OOM", &["CONFIG SET maxmemory 1"]),
+        ("READONLY", &["CONFIG SET maxmemory 0", "REPLICAOF 127.0.0.1 1"]),
+        ("MASTERDOWN", &["CONFIG SET replica-serve-stale-data no"]),
+        // Sessions that were open before stay authenticated.
+        ("NOAUTH", &["REPLICAOF NO ONE", "CONFIG SET requirepass secret", "CLIENT KILL TYPE normal SKIPME yes"]),
+    ];
+    let mut admin = redis.connect().await.unwrap();
+    for (state, commands) in states {
+        for command in commands {
+            let mut words = command.split(' ');
+            let mut call = redis::cmd(words.next().unwrap());
+            words.for_each(|word| {
+                call.arg(word);
+            });
+            let () = call.query_async(&mut admin).await.unwrap();
+        }
+        assert_truth(&app, &fresh_key(), state).await;
+    }
+}
+
+/// What it answers to whatever it is asked, and whether it breaks off then.
+type Lie = (&'static [u8], bool);
+
+/// A server that tells the lie of the moment. A new lie ends the connections that heard the one before.
+async fn liar(lie: watch::Receiver<Lie>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut lie = lie.clone();
+            tokio::spawn(async move {
+                let (reply, breaks_off) = *lie.borrow_and_update();
+                let mut asked = [0; 4096];
+                loop {
+                    tokio::select! {
+                        _ = lie.changed() => return,
+                        read = socket.read(&mut asked) => {
+                            let gone = !matches!(read, Ok(1..)) || socket.write_all(reply).await.is_err();
+                            if gone || breaks_off {
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_redis_that_lies_breaks_off_or_says_nothing_changes_no_answer() {
+    let lies: [Lie; 13] = [
+        (b"", false),
+        (b"", true),
+        (b"$", true),
+        (b"$5\r\nab", true),
+        (b"$5\r\nab", false),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", false),
+        (b"-ERR unknown command\r\n", false),
+        (b"+OK\r\n", false),
+        (b":1\r\n", false),
+        (b"*2\r\n$1\r\na\r\n:7\r\n", false),
+        (b"$3\r\n\xff\x00\x01\r\n", false),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", false),
+        (b"$99999999999999999999\r\n", false),
+    ];
+    let (tell, lie) = watch::channel(lies[0]);
+    let port = liar(lie).await.to_string();
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_PORT", &port)]).await;
+    for lie in lies {
+        tell.send(lie).unwrap();
+        let end = if lie.1 { "gone" } else { "silent" };
+        assert_truth(&app, &fresh_key(), &format!("{:?}, then {end}", String::from_utf8_lossy(lie.0))).await;
+    }
+}
+
+fn record(key: &str, order: &str, body: &'static str) -> Vec<u8> {
+    let key = IdempotencyKey::parse(key.as_bytes()).unwrap();
+    let fingerprint = Fingerprint::of(&NewOrder::parse(order.as_bytes()).unwrap());
+    let answer = Stored { order_id: uuid::Uuid::nil(), body: body.into() };
+    KeyRecord { fingerprint, answer }.encode(&key)
+}
+
+#[tokio::test]
+async fn a_wrong_entry_is_no_answer_and_is_written_anew() {
+    let app = TestApp::start().await;
+    let mut redis = redis().await;
+    let other_order = ORDER.replace("59900", "59901");
+    let mut wrong: Vec<(String, Vec<u8>)> = vec![
+        ("empty".into(), vec![]),
+        ("text".into(), b"garbage".to_vec()),
+        ("64 KiB of zeros".into(), vec![0; 65_536]),
+        ("a record of another key".into(), record("another-key", ORDER, "{}")),
+    ];
+    // Built for each key below, since a record belongs to one key.
+    let whole = record("k", ORDER, "{}").len();
+    wrong.extend((0..whole).map(|length| (format!("cut to {length} bytes"), vec![])));
+    for version in [0, 2, 255] {
+        wrong.push((format!("version {version}"), vec![version]));
+    }
+    wrong.push(("the fingerprint of another order".into(), vec![]));
+    for (lie, bytes) in wrong {
+        let key = fresh_key();
+        let entry = match lie.as_str() {
+            "the fingerprint of another order" => record(&key, &other_order, "{}"),
+            cut if cut.starts_with("cut") => {
+                let length = cut.split(' ').nth(2).unwrap().parse().unwrap();
+                record(&key, ORDER, "{}")[..length].to_vec()
+            }
+            version if version.starts_with("version") => {
+                let mut entry = record(&key, ORDER, "{}");
+                entry[0] = bytes[0];
+                entry
+            }
+            _ => bytes,
+        };
+        let name = format!("order:idempotency:{key}");
+        let () = redis::cmd("SET").arg(&name).arg(entry).query_async(&mut redis).await.unwrap();
+        assert_healed(&app, &key, &name, &lie).await;
+    }
+    for command in ["LPUSH", "SADD", "HSET", "INCR"] {
+        let key = fresh_key();
+        let name = format!("order:idempotency:{key}");
+        let arguments: &[&str] = match command {
+            "HSET" => &["field", "value"],
+            "INCR" => &[],
+            _ => &["value"],
+        };
+        let () = redis::cmd(command).arg(&name).arg(arguments).query_async(&mut redis).await.unwrap();
+        assert_healed(&app, &key, &name, command).await;
+    }
+}
+
+/// The order is placed all the same, and its entry is whole again and has a time to live.
+async fn assert_healed(app: &TestApp, key: &str, name: &str, lie: &str) {
+    let first = app.place(key, ORDER).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (201, "false"), "{lie}");
+    let mut redis = redis().await;
+    let mut entry: Option<Vec<u8>> = redis::cmd("GET").arg(name).query_async(&mut redis).await.unwrap();
+    // Flushed by a neighbour: the next replay writes it.
+    while entry.is_none() {
+        app.place(key, ORDER).await.assert_replay_of(&first);
+        entry = redis::cmd("GET").arg(name).query_async(&mut redis).await.unwrap();
+    }
+    let parsed = IdempotencyKey::parse(key.as_bytes()).unwrap();
+    let record = KeyRecord::decode(&parsed, &entry.unwrap()).unwrap_or_else(|| panic!("{lie}: not healed"));
+    assert_eq!(record.answer.body, first.body.as_bytes(), "{lie}");
+    let ttl: i64 = redis::cmd("TTL").arg(name).query_async(&mut redis).await.unwrap();
+    assert!(ttl > 0 || ttl == -2, "{lie}: {ttl}"); // -2: flushed since
+    app.place(key, ORDER).await.assert_replay_of(&first);
+    assert_eq!(rows_of(key).await, 1, "{lie}");
+}
+
+#[tokio::test]
+async fn an_entry_without_a_time_to_live_still_answers() {
+    let app = TestApp::start().await;
+    let key = fresh_key();
+    let first = app.place(&key, ORDER).await;
+    let () =
+        redis::cmd("PERSIST").arg(format!("order:idempotency:{key}")).query_async(&mut redis().await).await.unwrap();
+    app.place(&key, ORDER).await.assert_replay_of(&first);
+    app.place(&key, &ORDER.replace("59900", "59901")).await.assert_problem(422, "idempotency-key-reused");
+    assert_eq!(rows_of(&key).await, 1);
+}
