@@ -2,7 +2,7 @@
 export PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build size newman migrate down clean
+.PHONY: help run test prove build size newman migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -10,8 +10,11 @@ help: ## List the targets
 run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
 	@scripts/run.sh
 
-test: ## Format, clippy, unit, API and component tests, newman
+test: ## Format, clippy, unit, API, component and fault tests, newman
 	@scripts/test.sh
+
+prove: ## Crash points, a lying Redis, leaving clients, long storms; prints the figures
+	@scripts/prove.sh
 
 build: ## Build the component and the bundled host
 	@scripts/toolchain.sh

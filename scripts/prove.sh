@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The long proof, whose figures stand in docs/reliability.md: crash points, a lying Redis, clients that leave, storms.
+#   scripts/prove.sh [--storms N] [--seconds S] [--seed SEED] [--cuts N]
+# Storm number i has the seed SEED + i. `make fuzz` and `make mutants` are the other two parts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() { sed -n '2,4s/^# \{0,1\}//p' "$0"; }
+fail() { echo "prove: $*" >&2; usage >&2; exit 2; }
+
+storms=5 seconds=60 cuts=1000 seed=$((RANDOM * 32768 + RANDOM))
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage; exit ;;
+        --storms | --seconds | --seed | --cuts)
+            [[ ${2:-} =~ ^[0-9]{1,9}$ ]] || fail "$1 needs a number"
+            printf -v "${1#--}" '%s' "$2"
+            shift 2
+            ;;
+        *) fail "unknown argument $1" ;;
+    esac
+done
+
+log=target/prove.log counts=target/prove.txt
+mkdir -p target
+: >"$log"
+: >"$counts"
+# The service's log of the failures it met goes to the file alone, what the tests count to the terminal too.
+run() {
+    echo "== $*"
+    "$@" 2>>"$log" | tee -a "$counts" |
+        grep --line-buffered -E '^(test .* \.\.\. )?(crash points|cuts|storm): |^test .* (ok|FAILED)$' |
+        sed -u -E 's/^test .* \.\.\. (crash points|cuts|storm): /\1: /' ||
+        { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
+}
+
+started=$SECONDS
+make --no-print-directory build >>"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
+scripts/services.sh migrate
+exports=$(scripts/services.sh env)
+eval "$exports"
+run cargo test -p order-host --profile host --test crash_points -- --nocapture
+run cargo test --test e2e redis_liar
+CUTS=$cuts STORM_SEED=$seed run scripts/storm.sh cuts
+for ((storm = 1; storm <= storms; storm++)); do
+    STORM_SEED=$((seed + storm)) STORM_SECONDS=$seconds run scripts/storm.sh storm::no_storm
+done
+
+echo "== $storms storms from seed $seed"
+grep '^storm: seed .* requests' "$counts" | tr -d ';:,' | awk '
+    { for (i = 1; i < NF; i++) if ($i ~ /^[0-9]+$/) sum[$(i + 1)] += $i }
+    END {
+        printf "prove: %d requests, %d keys, %d host calls failed, %d troubles; ", sum["requests"], sum["keys"], sum["host"], sum["troubles"]
+        printf "%d duplicates, %d lost acknowledged orders, %d wrong replays, %d other violations\n", sum["duplicates"], sum["lost"], sum["wrong"], sum["other"]
+    }'
+echo "prove: all held, in $((SECONDS - started)) s"
