@@ -2,141 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+mod memory;
 
 use bytes::Bytes;
-use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Context, MAX_BODY_BYTES, respond};
+use memory::TestApp;
+use order::api::MAX_BODY_BYTES;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
-use order::order::{Filter, Order, OrderStore, Placement, Status, StoreError};
+use order::order::{Status, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-#[derive(Default)]
-struct MemoryKeys {
-    records: RefCell<BTreeMap<String, Vec<u8>>>,
-    is_down: Cell<bool>,
-}
-
-impl KeyStore for MemoryKeys {
-    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
-        if self.is_down.get() {
-            return None;
-        }
-        KeyRecord::decode(key, self.records.borrow().get(key.as_str())?)
-    }
-
-    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
-        if !self.is_down.get() {
-            self.records.borrow_mut().insert(key.as_str().to_owned(), record.encode(key));
-        }
-    }
-
-    async fn is_up(&self) -> bool {
-        !self.is_down.get()
-    }
-}
-
-#[derive(Default)]
-struct MemoryOrders {
-    rows: RefCell<Vec<(String, Fingerprint, Order)>>,
-    statements: Cell<u32>,
-    failure: RefCell<Option<StoreError>>,
-}
-
-impl MemoryOrders {
-    fn statement(&self) -> Result<(), StoreError> {
-        self.statements.set(self.statements.get() + 1);
-        self.failure.borrow().clone().map_or(Ok(()), Err)
-    }
-}
-
-impl OrderStore for MemoryOrders {
-    async fn place(
-        &self,
-        key: &IdempotencyKey,
-        fingerprint: Fingerprint,
-        order: &Order,
-    ) -> Result<Placement, StoreError> {
-        self.statement()?;
-        let mut rows = self.rows.borrow_mut();
-        if rows.iter().any(|(taken, ..)| taken == key.as_str()) {
-            return Ok(Placement::KeyTaken);
-        }
-        rows.push((key.as_str().to_owned(), fingerprint, order.clone()));
-        Ok(Placement::Placed)
-    }
-
-    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
-        self.statement()?;
-        let rows = self.rows.borrow();
-        let (_, fingerprint, order) = rows.iter().find(|(taken, ..)| taken == key.as_str()).unwrap();
-        Ok(KeyRecord { fingerprint: *fingerprint, answer: order.answer()? })
-    }
-
-    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        self.statement()?;
-        Ok(self.rows.borrow().iter().find(|(.., order)| order.id == id).map(|(.., order)| order.clone()))
-    }
-
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
-        self.statement()?;
-        let rows = self.rows.borrow();
-        let mut found: Vec<Order> = rows
-            .iter()
-            .filter(|(key, _, order)| {
-                filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
-                    && filter.status.is_none_or(|status| status == order.status)
-                    && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == key)
-                    && filter.before.is_none_or(|before| order.id < before)
-            })
-            .map(|(.., order)| order.clone())
-            .collect();
-        found.sort_by_key(|order| std::cmp::Reverse(order.id));
-        found.truncate(limit as usize);
-        Ok(found)
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.statement()
-    }
-}
-
-#[derive(Default)]
-struct TestApp {
-    keys: MemoryKeys,
-    orders: MemoryOrders,
-    requests: Cell<u128>,
-}
-
-impl TestApp {
-    async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
-        self.requests.set(self.requests.get() + 1);
-        let context = Context {
-            keys: &self.keys,
-            orders: &self.orders,
-            now: DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap(),
-            order_id: Uuid::from_u128(self.requests.get()),
-        };
-        respond(&context, request).await
-    }
-
-    async fn get(&self, path: &str) -> Response<Bytes> {
-        self.send(Request::get(path).body(Bytes::new()).unwrap()).await
-    }
-
-    async fn place(&self, key: &str, order: &str) -> Response<Bytes> {
-        let request =
-            Request::post("/orders").header("Idempotency-Key", key).header("Content-Type", "application/json");
-        self.send(request.body(Bytes::copy_from_slice(order.as_bytes())).unwrap()).await
-    }
-
-    fn order_count(&self) -> usize {
-        self.orders.rows.borrow().len()
-    }
-}
 
 const ORDER: &str =
     r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}"#;

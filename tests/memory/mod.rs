@@ -1,0 +1,153 @@
+//! Both stores in memory, and the API over them.
+
+#![allow(dead_code, reason = "no one test binary uses all of it")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use chrono::DateTime;
+use http::{Request, Response};
+use order::api::{Context, respond};
+use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
+use order::order::{Filter, Order, OrderStore, Placement, StoreError};
+use uuid::Uuid;
+
+#[derive(Default)]
+pub struct MemoryKeys {
+    pub records: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub is_down: Cell<bool>,
+}
+
+impl KeyStore for MemoryKeys {
+    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
+        if self.is_down.get() {
+            return None;
+        }
+        KeyRecord::decode(key, self.records.borrow().get(key.as_str())?)
+    }
+
+    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
+        if !self.is_down.get() {
+            self.records.borrow_mut().insert(key.as_str().to_owned(), record.encode(key));
+        }
+    }
+
+    async fn is_up(&self) -> bool {
+        !self.is_down.get()
+    }
+}
+
+#[derive(Default)]
+pub struct MemoryOrders {
+    pub rows: RefCell<Vec<(String, Fingerprint, Order)>>,
+    pub statements: Cell<u32>,
+    pub failure: RefCell<Option<StoreError>>,
+    /// An insert commits, and its caller never learns of it.
+    pub loses_replies: Cell<bool>,
+}
+
+impl MemoryOrders {
+    fn statement(&self) -> Result<(), StoreError> {
+        self.statements.set(self.statements.get() + 1);
+        self.failure.borrow().clone().map_or(Ok(()), Err)
+    }
+}
+
+impl OrderStore for MemoryOrders {
+    async fn place(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+        order: &Order,
+    ) -> Result<Placement, StoreError> {
+        self.statement()?;
+        let mut rows = self.rows.borrow_mut();
+        if rows.iter().any(|(taken, ..)| taken == key.as_str()) {
+            return Ok(Placement::KeyTaken);
+        }
+        rows.push((key.as_str().to_owned(), fingerprint, order.clone()));
+        if self.loses_replies.get() {
+            return Err(StoreError::Unavailable("the reply is lost".into()));
+        }
+        Ok(Placement::Placed)
+    }
+
+    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+        self.statement()?;
+        let rows = self.rows.borrow();
+        let (_, fingerprint, order) = rows.iter().find(|(taken, ..)| taken == key.as_str()).unwrap();
+        Ok(KeyRecord { fingerprint: *fingerprint, answer: order.answer()? })
+    }
+
+    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
+        self.statement()?;
+        Ok(self.rows.borrow().iter().find(|(.., order)| order.id == id).map(|(.., order)| order.clone()))
+    }
+
+    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
+        self.statement()?;
+        let rows = self.rows.borrow();
+        let mut found: Vec<Order> = rows
+            .iter()
+            .filter(|(key, _, order)| {
+                filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
+                    && filter.status.is_none_or(|status| status == order.status)
+                    && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == key)
+                    && filter.before.is_none_or(|before| order.id < before)
+            })
+            .map(|(.., order)| order.clone())
+            .collect();
+        found.sort_by_key(|order| std::cmp::Reverse(order.id));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.statement()
+    }
+}
+
+#[derive(Default)]
+pub struct TestApp {
+    pub keys: MemoryKeys,
+    pub orders: MemoryOrders,
+    pub requests: Cell<u128>,
+}
+
+impl TestApp {
+    pub async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.requests.set(self.requests.get() + 1);
+        let context = Context {
+            keys: &self.keys,
+            orders: &self.orders,
+            now: DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap(),
+            order_id: Uuid::from_u128(self.requests.get()),
+        };
+        respond(&context, request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Response<Bytes> {
+        self.send(Request::get(path).body(Bytes::new()).unwrap()).await
+    }
+
+    pub async fn place(&self, key: &str, order: &str) -> Response<Bytes> {
+        let request =
+            Request::post("/orders").header("Idempotency-Key", key).header("Content-Type", "application/json");
+        self.send(request.body(Bytes::copy_from_slice(order.as_bytes())).unwrap()).await
+    }
+
+    pub fn order_count(&self) -> usize {
+        self.orders.rows.borrow().len()
+    }
+}
+
+/// The value of a future that has nothing to wait for, such as any over stores in memory.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a store in memory has nothing to wait for"),
+    }
+}
