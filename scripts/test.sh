@@ -18,6 +18,7 @@ step cargo clippy -p order --all-targets -- -D warnings
 step cargo clippy -p order --lib --target wasm32-wasip2 -- -D warnings
 step cargo test --lib
 step cargo test --test api
+step cargo test --test properties
 step cargo clippy -p order-host --all-targets --profile host -- -D warnings
 step cargo test -p order-host --profile host --lib
 step cargo build -p order-host --profile host

@@ -1,0 +1,93 @@
+//! Keys, and the record that Redis keeps under one.
+
+use bytes::Bytes;
+use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use uuid::Uuid;
+
+use super::{config, laws};
+
+fn key_text() -> impl Strategy<Value = String> {
+    prop_oneof!["[ -~]{1,255}", "[!-~]{1,40}", r#"[",\\; a]{1,9}"#]
+}
+
+fn idempotency_key() -> impl Strategy<Value = IdempotencyKey> {
+    key_text().prop_map(|text| IdempotencyKey::parse(laws::quoted(&text).as_bytes()).unwrap())
+}
+
+/// Bytes that are often nearly right.
+pub fn key_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        vec(any::<u8>(), 0..300),
+        vec(select(b"\"\"\\\\,; \tkK=\x7f\x80\0".to_vec()), 0..12),
+        "[ -~]{0,300}".prop_map(String::into_bytes),
+        key_text().prop_map(|text| format!("{};a=1", laws::quoted(&text)).into_bytes()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config(2000))]
+
+    #[test]
+    fn a_key_is_read_from_its_quoted_spelling(
+        text in key_text(), before in "[ \t]{0,3}", after in r#"[ \t]{0,3}(;[ -~]{0,20})?"#,
+    ) {
+        let spelled = format!("{before}{}{after}", laws::quoted(&text));
+        let key = IdempotencyKey::parse(spelled.as_bytes());
+        prop_assert_eq!(key.as_ref().map(IdempotencyKey::as_str), Ok(text.as_str()));
+    }
+
+    #[test]
+    fn a_bare_key_and_its_quoted_spelling_are_one(text in "[!#-+--~]([ !#-+--~]{0,253}[!#-+--~])?") {
+        prop_assert_eq!(IdempotencyKey::parse(text.as_bytes()), IdempotencyKey::parse(laws::quoted(&text).as_bytes()));
+    }
+
+    #[test]
+    fn any_bytes_are_a_whole_key_or_refused(value in key_bytes()) {
+        laws::key(&value);
+    }
+}
+
+fn record() -> impl Strategy<Value = KeyRecord> {
+    (any::<[u8; 32]>(), any::<u128>(), vec(any::<u8>(), 0..300)).prop_map(|(fingerprint, id, body)| KeyRecord {
+        fingerprint: Fingerprint(fingerprint),
+        answer: Answer { order_id: Uuid::from_u128(id), body: Bytes::from(body) },
+    })
+}
+
+proptest! {
+    #![proptest_config(config(1000))]
+
+    #[test]
+    fn a_record_is_read_whole_under_its_own_key_alone(
+        record in record(), key in idempotency_key(), other in idempotency_key(),
+        at in any::<Index>(), flip in 1..=255_u8, tail in vec(any::<u8>(), 1..9),
+    ) {
+        let bytes = record.encode(&key);
+        prop_assert_eq!(KeyRecord::decode(&key, &bytes), Some(record));
+        prop_assert!(key == other || KeyRecord::decode(&other, &bytes).is_none());
+        let at = at.index(bytes.len());
+        let mut flipped = bytes.clone();
+        flipped[at] ^= flip;
+        prop_assert_eq!(KeyRecord::decode(&key, &flipped), None);
+        prop_assert_eq!(KeyRecord::decode(&key, &bytes[..at]), None);
+        prop_assert_eq!(KeyRecord::decode(&key, &bytes[at + 1..]), None);
+        prop_assert_eq!(KeyRecord::decode(&key, &[bytes.as_slice(), &tail].concat()), None);
+    }
+
+    /// The end of the key and the beginning of the record are told apart.
+    #[test]
+    fn a_record_is_no_record_of_a_longer_or_shorter_key(record in record(), key in "[!#-+--~]{2,255}") {
+        let (long, short) = (IdempotencyKey::parse(key.as_bytes()), IdempotencyKey::parse(&key.as_bytes()[..key.len() - 1]));
+        let (long, short) = (long.unwrap(), short.unwrap());
+        prop_assert_eq!(KeyRecord::decode(&short, &record.encode(&long)), None);
+        prop_assert_eq!(KeyRecord::decode(&long, &record.encode(&short)), None);
+    }
+
+    #[test]
+    fn any_bytes_are_a_miss_or_a_record(key in idempotency_key(), bytes in vec(any::<u8>(), 0..300)) {
+        laws::record(&key, &bytes);
+    }
+}
