@@ -14,6 +14,7 @@ quiet_step() {
 scripts/toolchain.sh
 step scripts/versions.sh
 step cargo fmt --all --check
+step cargo fmt --manifest-path fuzz/Cargo.toml --check
 step cargo clippy -p order --all-targets -- -D warnings
 step cargo clippy -p order --lib --target wasm32-wasip2 -- -D warnings
 step cargo test --lib

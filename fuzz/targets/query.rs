@@ -1,0 +1,13 @@
+//! The query of `GET /orders`, cursor included.
+
+#![no_main]
+
+#[path = "../../tests/laws/mod.rs"]
+#[allow(dead_code, reason = "one target asks one of the laws")]
+mod laws;
+#[path = "../../tests/memory/mod.rs"]
+mod memory;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|query: &str| laws::query(query));

@@ -1,0 +1,17 @@
+//! A whole request, as it stands on the wire.
+
+#![no_main]
+
+#[path = "../../tests/laws/mod.rs"]
+#[allow(dead_code, reason = "one target asks one of the laws")]
+mod laws;
+#[path = "../../tests/memory/mod.rs"]
+mod memory;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(request) = laws::read_request(bytes) {
+        laws::request(&request);
+    }
+});
