@@ -138,9 +138,19 @@ fn changed(order: &NewOrder, other: &NewOrder, at: Index, what: usize) -> (NewOr
         9 => changed.items.reverse(),
         10 => std::mem::swap(&mut changed.items[here].sku, &mut changed.customer_id),
         // Where one field ends and the next begins is part of the meaning.
+        11 => {
+            let moved = changed.comment.as_mut().and_then(String::pop);
+            changed.items[0].sku.insert_str(0, &moved.map(String::from).unwrap_or_default());
+        }
+        12 => {
+            let digits = order.items[here].quantity.to_string();
+            changed.items[here].sku.push_str(&digits[..1]);
+            changed.items[here].quantity = digits[1..].parse().unwrap_or_default();
+        }
         _ => {
-            let moved = changed.customer_id.pop();
-            changed.items[0].sku.insert(0, moved.unwrap_or('x'));
+            let digits = format!("{}{}", order.items[here].quantity, order.items[here].unit_amount);
+            changed.items[here].quantity = digits[..1].parse().unwrap();
+            changed.items[here].unit_amount = digits[1..].parse().unwrap();
         }
     }
     let is_another = changed != *order;
@@ -170,7 +180,7 @@ proptest! {
 
     #[test]
     fn any_change_of_an_order_changes_its_fingerprint(
-        order in order(), other in order(), at in any::<Index>(), what in 0..12_usize,
+        order in order(), other in order(), at in any::<Index>(), what in 0..14_usize,
     ) {
         let (changed, is_another) = changed(&order, &other, at, what);
         prop_assert_eq!(Fingerprint::of(&order) != Fingerprint::of(&changed), is_another);
