@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod redis_liar;
+mod connections;
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,103 @@
+//! Connections: one to PostgreSQL is given back at once, one to Redis that broke is replaced.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::support::*;
+
+/// What the pool holds, as in Spin, and some more.
+const REQUESTS: usize = 64 + 16;
+
+/// What a Redis has been sent by all its clients.
+#[derive(Default)]
+struct Sent {
+    reads: usize,
+    writes: usize,
+}
+
+/// A Redis that answers all the reads together, once there are [`REQUESTS`] of them, and no write at all.
+async fn redis_without_writes(sent: watch::Sender<Sent>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(serve(client, sent.clone()));
+        }
+    });
+    port
+}
+
+/// Of RESP it knows no more than it needs: each command is a few lines, and its name is one of them.
+async fn serve(mut client: TcpStream, sent: watch::Sender<Sent>) {
+    let mut seen = sent.subscribe();
+    let (mut bytes, mut unanswered) = ([0; 16 * 1024], 0);
+    loop {
+        let answer = tokio::select! {
+            Ok(_) = seen.wait_for(|sent| sent.reads >= REQUESTS), if unanswered > 0 => {
+                "$-1\r\n".repeat(std::mem::take(&mut unanswered))
+            }
+            Ok(length @ 1..) = client.read(&mut bytes) => {
+                let lines: Vec<_> = bytes[..length].split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).collect();
+                let count = |name: &str| lines.iter().filter(|line| line.eq_ignore_ascii_case(name.as_bytes())).count();
+                let (reads, writes) = (count("GET"), count("SET"));
+                unanswered += reads;
+                sent.send_modify(|sent| *sent = Sent { reads: sent.reads + reads, writes: sent.writes + writes });
+                "+OK\r\n".repeat(count("CLIENT"))
+            }
+            else => return,
+        };
+        if client.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The host's pool waits without limit, so a request that keeps a connection stops the others.
+#[tokio::test]
+async fn a_postgres_connection_is_given_back_before_redis_is_written() {
+    let sent = watch::Sender::new(Sent::default());
+    let port = redis_without_writes(sent.clone()).await;
+    // A connection that is kept during the write is missed by another request for longer than that one waits.
+    let redis_deadline = 2 * PG_DEADLINE;
+    let app = TestApp::start_with(&[
+        ("SPIN_VARIABLE_REDIS_PORT", &port.to_string()),
+        ("SPIN_VARIABLE_REDIS_DEADLINE_MS", &redis_deadline.as_millis().to_string()),
+    ])
+    .await;
+    let started = Instant::now();
+    let requests: Vec<_> = (0..REQUESTS).map(|_| tokio::spawn(app.post(&fresh_key(), ORDER).send())).collect();
+    for request in requests {
+        let answer = request.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 201, "no connection was free");
+        assert_eq!(answer.headers()["idempotent-replayed"], "false");
+    }
+    let waited = started.elapsed();
+    assert!(waited >= redis_deadline && waited < redis_deadline + Duration::from_secs(2), "{waited:?}");
+    let Sent { reads, writes } = *sent.borrow();
+    assert_eq!((reads, writes), (REQUESTS, REQUESTS));
+}
+
+#[tokio::test]
+async fn redis_answers_again_once_it_is_back() {
+    let app = TestApp::start().await;
+    let (key, meanwhile) = (fresh_key(), fresh_key());
+    app.place(&fresh_key(), ORDER).await;
+    app.redis.refuse();
+    assert_eq!(app.place(&meanwhile, ORDER).await.status, 201);
+    app.redis.pass();
+    // A neighbour's FLUSHALL may empty Redis between two requests, so once more if need be.
+    for attempt in 1.. {
+        let first = app.place(&key, ORDER).await;
+        assert_eq!(first.status, 201);
+        app.postgres.refuse();
+        let replay = app.place(&key, ORDER).await;
+        app.postgres.pass();
+        if replay.status == 201 || attempt == 5 {
+            assert_eq!((replay.status, replay.body), (201, first.body), "Redis alone answers");
+            return;
+        }
+    }
+}
