@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Breaks the code or the schema on purpose, one way at a time, and sees a named test fail for it.
+# Each tests/mutants/*.patch is one way; its first lines say what is wrong and which test has to notice.
+# Arguments name single ones: scripts/mutants.sh no_unique upsert
+# It works in target/mutants/, a copy of this checkout with stores of its own, one port above REDIS_PORT and PG_PORT.
+# So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+checkout=$PWD
+copy=$checkout/target/mutants
+# A mutant that hangs its test is killed too.
+test_seconds=120
+
+say() { echo "mutants: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+case ${1:-} in -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; exit ;; esac
+names=("$@")
+if [ ${#names[@]} -eq 0 ]; then
+    for file in tests/mutants/*.patch; do names+=("$(basename "$file" .patch)"); done
+fi
+for name in "${names[@]}"; do [ -f "tests/mutants/$name.patch" ] || fail "no tests/mutants/$name.patch"; done
+command -v patch >/dev/null || scripts/install.sh patch || fail "patch is missing; install it"
+
+what_of() { sed -n 's/^Mutant: //p' "$checkout/tests/mutants/$1.patch"; }
+test_of() { sed -n 's/^Test: //p' "$checkout/tests/mutants/$1.patch"; }
+files_of() { sed -n 's|^--- a/||p' "$checkout/tests/mutants/$1.patch"; }
+
+# Makes the copy what the checkout is. Only what differs is written, so that cargo builds that anew and nothing else.
+sync_copy() {
+    local file
+    mkdir -p "$copy"
+    while IFS= read -r -d '' file; do
+        [ -f "$file" ] || continue
+        cmp -s "$file" "$copy/$file" || { mkdir -p "$copy/$(dirname "$file")"; cp "$file" "$copy/$file"; }
+    done < <(git ls-files -z --cached --others --exclude-standard)
+    while IFS= read -r -d '' file; do
+        [ -f "$checkout/$file" ] || rm -f "$copy/$file"
+    done < <(cd "$copy" && find src migrations tests -type f -print0)
+}
+apply() { # a mutant; the second argument may be --dry-run
+    local log=$copy/patch.log
+    patch -p1 --force --fuzz=0 --no-backup-if-mismatch -r - ${2:+"$2"} <"$checkout/tests/mutants/$1.patch" >"$log" 2>&1 ||
+        { cat "$log" >&2; fail "tests/mutants/$1.patch no longer applies; write it anew for the code as it is"; }
+}
+restore() { # the files of a mutant
+    local file
+    while read -r file; do cp "$checkout/$file" "$copy/$file"; done < <(files_of "$1")
+}
+
+# A small module is not the point here, and this is quicker to build.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+build() { # for the test given as cargo's arguments
+    if [[ " $* " == *" e2e "* ]]; then cargo build --target wasm32-wasip2 --release; fi &&
+        cargo test "${@:1:$#-1}" --no-run
+}
+within() { if command -v timeout >/dev/null; then timeout "$test_seconds" "$@"; else "$@"; fi; }
+# Whether the test passes. Neither passed nor failed, such as no test of that name, ends the script.
+passes() {
+    local log=$copy/test.log status=0
+    within cargo test "${@:1:$#-1}" -- --exact "${@: -1}" >"$log" 2>&1 || status=$?
+    if grep -q '^test result: ok. 1 passed' "$log"; then return 0; fi
+    if [ "$status" -eq 124 ] || grep -q '^test result: FAILED. 0 passed; 1 failed' "$log"; then return 1; fi
+    tail -n 30 "$log" >&2
+    fail "this runs no test: cargo test ${*:1:$#-1} -- --exact ${*: -1}"
+}
+
+new_stores() {
+    local log=$copy/services.log exports
+    { scripts/services.sh clean && scripts/services.sh migrate; } >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "the stores did not start"; }
+    exports=$(scripts/services.sh env)
+    eval "$exports"
+}
+changes_schema() { files_of "$1" | grep -q '^migrations/'; }
+
+scripts/toolchain.sh
+say "building the host and the tests without a mutant"
+cargo build -q -p order-host --profile host
+sync_copy
+mkdir -p "$copy/target/host"
+cmp -s target/host/order-host "$copy/target/host/order-host" || cp target/host/order-host "$copy/target/host/order-host"
+cd "$copy"
+for name in "${names[@]}"; do apply "$name" --dry-run; done
+unset REDIS_URL DATABASE_URL
+export REDIS_PORT=$((${REDIS_PORT:-16379} + 1)) PG_PORT=$((${PG_PORT:-15432} + 1))
+trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
+trap 'exit 130' INT TERM
+new_stores
+
+# A test that fails anyway would prove nothing.
+while read -r -a test; do
+    build "${test[@]}" >"$copy/build.log" 2>&1 || { tail -n 30 "$copy/build.log" >&2; fail "the copy does not build"; }
+    passes "${test[@]}" || { tail -n 30 "$copy/test.log" >&2; fail "without a mutant this already fails: cargo test ${test[*]}"; }
+done < <(for name in "${names[@]}"; do test_of "$name"; done | sort -u)
+
+table='| mutant | what is wrong | killed by |
+|---|---|---|'
+survived=()
+for name in "${names[@]}"; do
+    started=$SECONDS
+    read -r -a test <<<"$(test_of "$name")"
+    [ ${#test[@]} -gt 1 ] || fail "tests/mutants/$name.patch names no test"
+    apply "$name"
+    if ! build "${test[@]}" >"$copy/build.log" 2>&1; then
+        restore "$name"
+        tail -n 30 "$copy/build.log" >&2
+        fail "with tests/mutants/$name.patch the code does not build; write it anew"
+    fi
+    if changes_schema "$name"; then new_stores; fi
+    if passes "${test[@]}"; then
+        verdict='**nothing**'
+        survived+=("$name")
+        say "$name: SURVIVED cargo test ${test[*]}"
+    else
+        verdict="\`${test[${#test[@]}-1]}\`"
+        say "$name: killed in $((SECONDS - started)) s"
+    fi
+    table+=$'\n'"| \`$name\` | $(what_of "$name") | $verdict |"
+    restore "$name"
+    if changes_schema "$name"; then new_stores; fi
+done
+echo "$table"
+[ ${#survived[@]} -eq 0 ] || fail "${#survived[@]} of ${#names[@]} survived: ${survived[*]}"
+say "${#names[@]} of ${#names[@]} killed"
