@@ -2,7 +2,7 @@
 export PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test prove build size newman migrate down clean
+.PHONY: help run test prove fuzz mutants build size newman migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,12 @@ size: ## Print the size of the component; fail above 600 KiB
 newman: ## Run the Postman collection against a local service
 	@scripts/newman.sh
 
+fuzz: ## Fuzz what parses foreign bytes, 60 s for each target (or FUZZ_SECONDS=...)
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+mutants: ## Break the code on purpose, one way at a time, and see a test fail for each
+	@scripts/mutants.sh
+
 migrate: ## Start Redis and PostgreSQL, apply the migrations
 	@scripts/services.sh migrate
 
@@ -36,4 +42,5 @@ down: ## Stop Redis and PostgreSQL, keep their data
 clean: ## Stop them and delete their data and everything built
 	@scripts/services.sh clean
 	cargo clean
+	rm -rf fuzz/target fuzz/corpus fuzz/artifacts
 	rm -rf node_modules

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod redis_liar;
 mod connections;
+mod redis_liar;
 mod support;
 
 use std::time::{Duration, Instant};
