@@ -155,7 +155,13 @@ pub fn nearly_order() -> BoxedStrategy<Json> {
         ("customerId", nearly(raw(r#""c-42""#))),
         ("currency", nearly(raw(r#""RUB""#))),
         ("items", nearly(items.prop_map(Json::Array))),
-        ("comment", nearly(text(10).prop_map(|text| Json::Raw(Value::from(text).to_string())))),
+        (
+            "comment",
+            nearly(
+                prop_oneof![40 => text(10), 1 => text(500), 1 => text(501)]
+                    .prop_map(|text| Json::Raw(Value::from(text).to_string())),
+            ),
+        ),
     ]))
 }
 

@@ -1,7 +1,7 @@
 //! Keys, and the record that Redis keeps under one.
 
 use bytes::Bytes;
-use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
+use order::idempotency::{Answer, Fingerprint, IdempotencyKey, InvalidKey, KeyRecord};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -37,6 +37,16 @@ proptest! {
         let spelled = format!("{before}{}{after}", laws::quoted(&text));
         let key = IdempotencyKey::parse(spelled.as_bytes());
         prop_assert_eq!(key.as_ref().map(IdempotencyKey::as_str), Ok(text.as_str()));
+    }
+
+    #[test]
+    fn a_backslash_stands_before_a_quote_or_a_backslash_alone(
+        before in key_text(), escaped in r"[ !#-\[\]-~]", after in key_text(),
+    ) {
+        let quoted = laws::quoted(&format!("{before}{after}"));
+        let at = laws::quoted(&before).len() - 1;
+        let spelled = format!("{}\\{escaped}{}", &quoted[..at], &quoted[at..]);
+        prop_assert_eq!(IdempotencyKey::parse(spelled.as_bytes()), Err(InvalidKey::BadEscape));
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn place(app: &TestApp, key: usize, order: usize, is_quoted: bool) -> Response<B
 }
 
 proptest! {
-    #![proptest_config(config(500))]
+    #![proptest_config(config(300))]
 
     #[test]
     fn any_request_is_answered_within_the_contract(bytes in any_request()) {
