@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Breaks the code or the schema on purpose, one way at a time, and sees a named test fail for it.
 # Each tests/mutants/*.patch is one way; its first lines say what is wrong and which test has to notice.
-# Arguments name single ones: scripts/mutants.sh no_unique upsert
+# Arguments name single ones: scripts/mutants.sh no_unique upsert; --check only sees that each patch still applies.
 # It works in target/mutants/, a copy of this checkout with stores of its own, one port above REDIS_PORT and PG_PORT.
 # So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
 set -euo pipefail
@@ -15,6 +15,8 @@ say() { echo "mutants: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
 case ${1:-} in -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; exit ;; esac
+check_only=
+if [ "${1:-}" = --check ]; then check_only=1; shift; fi
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     for file in tests/mutants/*.patch; do names+=("$(basename "$file" .patch)"); done
@@ -72,6 +74,16 @@ new_stores() {
     eval "$exports"
 }
 changes_schema() { files_of "$1" | grep -q '^migrations/'; }
+
+if [ -n "$check_only" ]; then
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    cp -R src migrations "$copy"
+    cd "$copy"
+    for name in "${names[@]}"; do apply "$name" --dry-run; done
+    say "${#names[@]} patches apply"
+    exit
+fi
 
 scripts/toolchain.sh
 say "building the host and the tests without a mutant"

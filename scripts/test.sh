@@ -17,6 +17,7 @@ step cargo fmt --all --check
 step cargo fmt --manifest-path fuzz/Cargo.toml --check
 step cargo clippy -p order --all-targets -- -D warnings
 step cargo clippy -p order --lib --target wasm32-wasip2 -- -D warnings
+step scripts/mutants.sh --check
 step cargo test --lib
 step cargo test --test api
 step cargo test --test properties
