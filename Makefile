@@ -3,14 +3,16 @@ export PORT ?= 3000
 
 .DEFAULT_GOAL := help
 .PHONY: help run test prove fuzz mutants build size newman migrate down clean
+.PHONY: help run test build size newman verify-deploy secrets image migrate down clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
 	@scripts/run.sh
 
 test: ## Format, clippy, unit, API, component and fault tests, newman
+test: ## Format, clippy, deploy/, unit, API and component tests, newman
 	@scripts/test.sh
 
 prove: ## Crash points, a lying Redis, leaving clients, long storms; prints the figures
@@ -32,6 +34,14 @@ fuzz: ## Fuzz what parses foreign bytes, 60 s for each target (or FUZZ_SECONDS=.
 
 mutants: ## Break the code on purpose, one way at a time, and see a test fail for each
 	@scripts/mutants.sh
+verify-deploy: ## Check what deploy/ installs, without a cluster
+	@scripts/verify-deploy.sh
+
+secrets: ## Write the cluster's passwords to deploy/secrets/secrets.env, once
+	@scripts/secrets.sh
+
+image: ## Build the component and push it: make image IMAGE=registry/name:tag
+	@scripts/image.sh
 
 migrate: ## Start Redis and PostgreSQL, apply the migrations
 	@scripts/services.sh migrate

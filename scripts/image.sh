@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds the component and pushes it as an OCI artifact: IMAGE=registry/name:tag scripts/image.sh
+# Further arguments go to `spin registry push`, --insecure for a registry without TLS.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "image: $*" >&2; exit 1; }
+
+image=${IMAGE:-}
+[ -n "$image" ] || fail "say where to: make image IMAGE=registry/name:tag"
+# A tag that moves would leave two replicas with two versions.
+[[ $image =~ ^[^[:space:]]+/[^[:space:]/:]+:[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] || fail "IMAGE is '$image', not registry/name:tag"
+[[ $image != *:latest ]] || fail "give IMAGE a tag of its own, not latest"
+if ! command -v spin >/dev/null || ! version=$(spin --version 2>/dev/null) || [[ ! $version =~ ^spin\ 4\. ]]; then
+    fail "Spin 4 is needed to push an application; install it from https://spinframework.dev/install, then run this again"
+fi
+
+scripts/toolchain.sh
+cargo build --target wasm32-wasip2 --release
+spin registry push "$@" "$image"
+cat <<TEXT
+image: pushed $image. In the overlay that you install, deploy/overlays/*/kustomization.yaml, the entry is now:
+images:
+  - name: order
+    newName: ${image%:*}
+    newTag: ${image##*:}
+TEXT
