@@ -13,6 +13,7 @@ quiet_step() {
 
 scripts/toolchain.sh
 step scripts/versions.sh
+step scripts/verify-deploy.sh
 step cargo fmt --all --check
 step cargo fmt --manifest-path fuzz/Cargo.toml --check
 step cargo clippy -p order --all-targets -- -D warnings

@@ -13,4 +13,7 @@ check wasmtime host/Cargo.toml "wasmtime = { version = \"$WASMTIME\""
 check newman package.json "\"newman\": \"$NEWMAN\""
 check PostgreSQL compose.yaml "image: postgres:$POSTGRES"
 check Redis compose.yaml "image: redis:$REDIS"
+# The cluster's images are fixed to the release; scripts/verify-deploy.sh finds them in the manifests.
+check PostgreSQL versions.env "POSTGRES_IMAGE=$POSTGRES."
+check Redis versions.env "REDIS_IMAGE=$REDIS."
 echo "versions: all as in versions.env"

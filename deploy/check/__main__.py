@@ -1,0 +1,63 @@
+"""python -m check CHECKOUT KUBECTL: checks all overlays and components of CHECKOUT/deploy, and that each rule still bites."""
+
+import copy
+import itertools
+import sys
+from pathlib import Path
+
+import yaml
+
+from . import network  # noqa: F401  (its rules register themselves)
+from . import broken
+from .bundle import load
+from .project import Project
+from .rules import RULES, complaints
+
+
+def main(checkout, kubectl):
+    deploy = Path(checkout, "deploy")
+    project = Project.read(checkout, deploy / "secrets/secrets.env")
+    overlays = sorted(file.parent.name for file in deploy.glob("overlays/*/kustomization.yaml"))
+    components = sorted(file.parent.name for file in deploy.glob("components/*/kustomization.yaml"))
+    bundles, failures = {}, []
+    for overlay, added in itertools.product(overlays, [(), *((one,) for one in components), tuple(components)]):
+        name = " + ".join((overlay, *added))
+        bundles[overlay, added] = load_with(kubectl, deploy / "overlays" / overlay, added)
+        found = complaints(bundles[overlay, added], project)
+        failures += [f"{name}: {rule}: {text}" for rule, text in found]
+    things = sum(len(bundle.things) for bundle in bundles.values())
+    print(f"verify-deploy: {len(bundles)} bundles of {things} objects checked by {len(RULES)} rules")
+
+    cases = broken.cases(Path(__file__).parent / "broken")
+    failures += [f"rule {name} has no broken manifest" for name in RULES.keys() - {case.rule for case in cases}]
+    for case in cases:
+        bundle = copy.deepcopy(bundles[case.overlay, tuple(case.components)])
+        case.apply(bundle)
+        found = complaints(bundle, project)
+        if not any(rule == case.rule and case.says in text for rule, text in found):
+            failures.append(f"{case}: accepted, or refused for another reason: {found}")
+    print(f"verify-deploy: {len(cases)} broken manifests tried")
+
+    for failure in failures:
+        print(f"verify-deploy: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def load_with(kubectl, folder, components):
+    """Builds the overlay with these components added to its own file, as a user would add them."""
+    file = folder / "kustomization.yaml"
+    text = file.read_text()
+    overlay = yaml.safe_load(text)
+    present = overlay.get("components", [])
+    wanted = [f"../../components/{name}" for name in components]
+    if components:
+        overlay["components"] = present + [folder for folder in wanted if folder not in present]
+        file.write_text(yaml.safe_dump(overlay, sort_keys=False))
+    try:
+        return load(kubectl, folder)
+    finally:
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

