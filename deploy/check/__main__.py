@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from . import network  # noqa: F401  (its rules register themselves)
 from . import broken
+from . import network, pods  # noqa: F401  (their rules register themselves)
 from .bundle import load
 from .project import Project
 from .rules import RULES, complaints

@@ -1,7 +1,8 @@
 """Rules on who finds whom: selectors, ports, and the ways that the network policies leave open."""
 
 from .bundle import name_of, selects
-from .rules import app_containers, rule, spin_variables
+from .pods import app_containers, spin_variables
+from .rules import rule
 
 
 @rule

@@ -1,8 +1,8 @@
-"""What schemas miss. Each rule yields its complaints about a bundle, and has its broken manifests in broken/<rule>.yaml."""
+"""What schemas miss. Each rule yields its complaints about a bundle, and has its broken manifests in broken/<rule>.yaml.
 
-import base64
-import decimal
-import json
+Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom.
+"""
+
 import re
 
 from . import schemas
@@ -56,6 +56,7 @@ ENUMS = {
     "policyTypes": {"Ingress", "Egress"},
     "protocol": {"TCP", "UDP", "SCTP"},
     "restartPolicy": {"Always", "OnFailure", "Never"},
+    "unhealthyPodEvictionPolicy": {"IfHealthyBudget", "AlwaysAllow"},
     "whenDeleted": {"Retain", "Delete"},
     "whenScaled": {"Retain", "Delete"},
 }
@@ -84,169 +85,6 @@ def _unknown_words(value):
                 if key in ENUMS and isinstance(word, str) and word not in ENUMS[key]:
                     yield f"{key} is {word}, not one of {', '.join(sorted(ENUMS[key]))}"
             yield from _unknown_words(item)
-
-
-SUFFIXES = {"": 0, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12}
-BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4}
-
-
-def quantity(text):
-    """The value of a Kubernetes quantity, or None."""
-    parts = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", str(text))
-    if not parts:
-        return None
-    number, suffix = decimal.Decimal(parts[1]), parts[2] or ""
-    return number * 1024 ** BINARY[suffix] if suffix in BINARY else number.scaleb(SUFFIXES[suffix])
-
-
-@rule
-def quantities(bundle, _project):
-    """Every container says what it needs and what it may take, in quantities that Kubernetes reads."""
-    for pod in bundle.pods():
-        for container in pod.spec["containers"]:
-            yield from (f"{pod.owner}: container {container['name']}: {text}" for text in _resource_faults(container))
-    for thing in bundle.of("StatefulSet"):
-        for claim in thing["spec"].get("volumeClaimTemplates", []):
-            size = claim["spec"]["resources"].get("requests", {}).get("storage")
-            if quantity(size) is None or quantity(size) < 1024**2:
-                yield f"{name_of(thing)}: volume {claim['metadata']['name']}: storage is {size}"
-    for thing in bundle.of("Cluster"):
-        if quantity(thing["spec"]["storage"]["size"]) is None:
-            yield f"{name_of(thing)}: storage.size is {thing['spec']['storage']['size']}"
-
-
-def _resource_faults(container):
-    requests = container.get("resources", {}).get("requests", {})
-    limits = container.get("resources", {}).get("limits", {})
-    for resource in ("cpu", "memory"):
-        least, most = quantity(requests.get(resource)), quantity(limits.get(resource))
-        if least is None or most is None:
-            yield f"{resource} has request {requests.get(resource)} and limit {limits.get(resource)}"
-        elif least > most:
-            yield f"{resource} has a request over its limit"
-        # "128m" of memory is an eighth of a byte, and the API server warns.
-        elif resource == "memory" and (least % 1 or most % 1 or most < 1024**2):
-            yield f"memory limit {limits['memory']} is under a MiB, or no whole number of bytes"
-
-
-@rule
-def references(bundle, _project):
-    """Every secret, config map, key, volume and account that is named is in the bundle."""
-    for pod in bundle.pods():
-        for text in _missing_references(bundle, pod):
-            yield f"{pod.owner}: {text}"
-    for thing in bundle.of("Cluster"):
-        roles = thing["spec"].get("managed", {}).get("roles", [])
-        wanted = [thing["spec"]["bootstrap"]["initdb"]["secret"], *(role["passwordSecret"] for role in roles)]
-        for secret in wanted:
-            yield from _missing_key(bundle, "Secret", secret["name"], "username", name_of(thing))
-            yield from _missing_key(bundle, "Secret", secret["name"], "password", name_of(thing))
-
-
-def _missing_references(bundle, pod):
-    account = pod.spec.get("serviceAccountName")
-    if account and not bundle.find("ServiceAccount", account):
-        yield f"there is no ServiceAccount/{account}"
-    volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", [])}
-    owner = next((thing for thing in bundle.of("StatefulSet") if name_of(thing) == pod.owner), None)
-    claims = {claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])} if owner else set()
-    for container in pod.spec["containers"]:
-        for mount in container.get("volumeMounts", []):
-            if mount["name"] not in volumes and mount["name"] not in claims:
-                yield f"there is no volume {mount['name']}"
-        for variable in container.get("env", []):
-            source = variable.get("valueFrom", {})
-            for kind, key in (("Secret", "secretKeyRef"), ("ConfigMap", "configMapKeyRef")):
-                if key in source:
-                    yield from _missing_key(bundle, kind, source[key].get("name"), source[key]["key"], variable["name"])
-    for volume in volumes.values():
-        for kind, key, name in (("ConfigMap", "configMap", "name"), ("Secret", "secret", "secretName")):
-            if key in volume:
-                items = [item["key"] for item in volume[key].get("items", [])]
-                for item in items or [None]:
-                    yield from _missing_key(bundle, kind, volume[key].get(name), item, f"volume {volume['name']}")
-
-
-def _missing_key(bundle, kind, name, key, where):
-    holder = bundle.find(kind, name)
-    if not holder:
-        yield f"{where}: there is no {kind}/{name}"
-    elif key and key not in {**(holder.get("data") or {}), **(holder.get("stringData") or {})}:
-        yield f"{where}: {kind}/{name} has no key {key}"
-
-
-def app_containers(bundle):
-    """The containers that run the component, each with its pod."""
-    for pod in bundle.pods():
-        for container in pod.spec["containers"]:
-            if any(variable["name"].startswith("SPIN_VARIABLE_") for variable in container.get("env", [])):
-                yield pod, container
-
-
-def spin_variables(container):
-    prefix = "SPIN_VARIABLE_"
-    given = [one for one in container.get("env", []) if one["name"].startswith(prefix)]
-    return {one["name"].removeprefix(prefix).lower(): one for one in given}
-
-
-@rule
-def variables(bundle, project):
-    """The component gets each variable of spin.toml, no other, and its secrets from secrets."""
-    containers = list(app_containers(bundle))
-    if len(containers) != 1:
-        yield f"{len(containers)} containers have Spin variables, not one"
-    for pod, container in containers:
-        given = spin_variables(container)
-        for name in project.variables.keys() - given.keys():
-            yield f"{pod.owner}: variable {name} of spin.toml is not given"
-        for name in given.keys() - project.variables.keys():
-            yield f"{pod.owner}: spin.toml knows no variable {name}"
-        for name, variable in given.items():
-            if ("value" in variable) == ("valueFrom" in variable):
-                yield f"{pod.owner}: variable {name} needs either a value or a valueFrom"
-            if project.variables.get(name, {}).get("secret") and "secretKeyRef" not in variable.get("valueFrom", {}):
-                yield f"{pod.owner}: variable {name} is a secret and has to come from one"
-            if name.endswith(("_port", "_seconds", "_ms")) and not variable.get("value", "").isdigit():
-                yield f"{pod.owner}: variable {name} is '{variable.get('value')}', not a number"
-    for pod in bundle.pods():
-        for container in pod.spec["containers"]:
-            named = [variable["name"] for variable in container.get("env", [])]
-            yield from (f"{pod.owner}: {name} is given twice" for name in sorted(set(named)) if named.count(name) > 1)
-
-
-@rule
-def passwords(bundle, project):
-    """No password but in the one secret that `make secrets` fills."""
-    for thing in bundle.things:
-        text = json.dumps(thing) if thing["kind"] != "Secret" else ""
-        for name, password in project.passwords.items():
-            if password in text or base64.b64encode(password.encode()).decode() in text:
-                yield f"{name_of(thing)} holds {name} in plain sight"
-    for thing in bundle.of("Secret"):
-        held = {key: base64.b64decode(value).decode() for key, value in (thing.get("data") or {}).items()}
-        for key, value in {**held, **(thing.get("stringData") or {})}.items():
-            if key != "username" and value not in project.passwords.values():
-                yield f"{name_of(thing)}: {key} is not from `make secrets`"
-    for pod in bundle.pods():
-        for container in pod.spec["containers"]:
-            for variable in container.get("env", []):
-                if re.search("PASSWORD|SECRET|TOKEN", variable["name"]) and variable.get("value"):
-                    yield f"{pod.owner}: {variable['name']} has a literal value"
-                if re.search(r"://[^/@]*:[^/@]+@", variable.get("value") or ""):
-                    yield f"{pod.owner}: {variable['name']} has a password in its address"
-
-
-@rule
-def images(bundle, _project):
-    """A tag that says which build, for every image."""
-    found = [(pod.owner, container["image"]) for pod in bundle.pods() for container in pod.spec["containers"]]
-    for executor in bundle.of("SpinAppExecutor"):
-        if "spinImage" in executor["spec"].get("deploymentConfig", {}):
-            found.append((name_of(executor), executor["spec"]["deploymentConfig"]["spinImage"]))
-    for owner, image in found:
-        # Two numbers at least, or a digest: `17` moves with every release.
-        if not re.search(r":[^/:]*[0-9]+\.[0-9]+[^/:]*$|@sha256:[0-9a-f]{64}$", image):
-            yield f"{owner}: image {image} has no tag that stays"
 
 
 @rule
@@ -354,38 +192,3 @@ def removal(bundle, _project):
         policy = thing["spec"].get("persistentVolumeClaimRetentionPolicy", {})
         if thing["spec"].get("volumeClaimTemplates") and policy.get("whenDeleted") != "Delete":
             yield f"{name_of(thing)} leaves its volumes behind"
-
-
-@rule
-def hardening(bundle, _project):
-    """Our own pods run as nobody in particular and can change nothing but their volumes; each service is probed."""
-    for account in bundle.of("ServiceAccount"):
-        if account.get("automountServiceAccountToken") is not False:
-            yield f"{name_of(account)} hands out its token"
-    for pod in bundle.pods():
-        if not pod.owner.startswith(("Job/", "Cluster/")):
-            for container in pod.spec["containers"]:
-                for probe in ("livenessProbe", "readinessProbe"):
-                    if probe not in container:
-                        yield f"{pod.owner}: container {container['name']} has no {probe}"
-        if pod.ours:
-            yield from (f"{pod.owner}: {text}" for text in _soft_spots(pod))
-
-
-def _soft_spots(pod):
-    context = pod.spec.get("securityContext", {})
-    if pod.spec.get("automountServiceAccountToken") is not False:
-        yield "mounts a service account token"
-    if not context.get("runAsNonRoot") or not context.get("runAsUser"):
-        yield "may run as root"
-    if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
-        yield "has no seccomp profile"
-    for container in pod.spec["containers"]:
-        own = container.get("securityContext", {})
-        if own.get("allowPrivilegeEscalation") is not False:
-            yield f"container {container['name']} may gain privileges"
-        if own.get("capabilities", {}).get("drop") != ["ALL"] or own.get("capabilities", {}).get("add"):
-            yield f"container {container['name']} keeps capabilities"
-        # The shim writes the application into the root of its container.
-        if own.get("readOnlyRootFilesystem") is not True and "runtimeClassName" not in pod.spec:
-            yield f"container {container['name']} can write to its root file system"
