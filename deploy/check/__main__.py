@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from . import broken
-from . import network, pods  # noqa: F401  (their rules register themselves)
+from . import network, pods, roles  # noqa: F401  (their rules register themselves)
 from .bundle import load
 from .project import Project
 from .rules import RULES, complaints

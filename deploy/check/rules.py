@@ -1,6 +1,6 @@
 """What schemas miss. Each rule yields its complaints about a bundle, and has its broken manifests in broken/<rule>.yaml.
 
-Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom.
+Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom, roles.py the one on who logs in.
 """
 
 import re
