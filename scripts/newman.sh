@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the Postman collection against a bundled host of its own, on a free port.
+# Runs the Postman collection against a bundled host of its own, on a free port, as against the cluster: at http://arch.homework.
 # BASE_URL=http://... runs it against a service that is already there. Further arguments go to newman.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,13 +13,10 @@ if [ ! -x node_modules/.bin/newman ] || [ package-lock.json -nt node_modules/.pa
     npm ci --no-audit --no-fund --loglevel=error
 fi
 
-run_newman() {
-    node_modules/.bin/newman run postman/order.postman_collection.json \
-        -e postman/local.postman_environment.json --env-var "baseUrl=$1" "${@:2}"
-}
+run_newman() { node_modules/.bin/newman run postman/order.postman_collection.json "$@"; }
 
 if [ -n "${BASE_URL:-}" ]; then
-    run_newman "$BASE_URL" "$@"
+    run_newman -e postman/local.postman_environment.json --env-var "baseUrl=$BASE_URL" "$@"
     exit
 fi
 
@@ -45,8 +42,9 @@ for _ in $(seq 300); do
     sleep 0.1
 done
 [ -n "$url" ] || { tail -n 20 "$log" >&2; fail "the host did not start; its last lines are above"; }
-echo "newman: against $url"
-if ! run_newman "$url" "$@"; then
+echo "newman: against $url, called http://arch.homework"
+export ARCH_HOMEWORK=${url#http://} NODE_OPTIONS='--require ./postman/resolve.cjs'
+if ! run_newman -e postman/cluster.postman_environment.json "$@"; then
     echo "newman: the host's last lines:" >&2
     tail -n 20 "$log" >&2
     exit 1
