@@ -103,7 +103,7 @@ def _pod_of_spin_app(app):
 
 def _pod_of_cluster(cluster):
     spec = cluster["spec"]
-    labels = {"cnpg.io/cluster": cluster["metadata"]["name"], **spec.get("inheritedMetadata", {}).get("labels", {})}
+    labels = {"cnpg.io/cluster": cluster["metadata"]["name"]}
     container = {
         "name": "postgres",
         "image": spec.get("imageName", ""),
