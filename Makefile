@@ -2,8 +2,7 @@
 export PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test prove fuzz mutants build size newman migrate down clean
-.PHONY: help run test build size newman verify-deploy secrets image migrate down clean
+.PHONY: help run test prove fuzz mutants build size newman verify-deploy secrets image migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -11,8 +10,7 @@ help: ## List the targets
 run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
 	@scripts/run.sh
 
-test: ## Format, clippy, unit, API, component and fault tests, newman
-test: ## Format, clippy, deploy/, unit, API and component tests, newman
+test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman
 	@scripts/test.sh
 
 prove: ## Crash points, a lying Redis, leaving clients, long storms; prints the figures
