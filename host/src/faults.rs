@@ -6,14 +6,15 @@
 use crate::bindings::spin::postgres::postgres::Error as PgError;
 use crate::bindings::spin::redis::redis::Error as RedisError;
 use anyhow::{Context, Result, bail};
+use fastrand::Rng;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The host calls that can be made to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the interfaces")]
 pub enum Call {
     RedisOpen,
@@ -43,12 +44,21 @@ pub enum Fault {
     Delay(Duration),
     /// It is not done and never answers.
     Hang,
+    /// It is done and never answers.
+    HangAfter,
     /// It is done, and its answer is lost: the component sees an error.
     LoseReply,
     /// The instance dies, and the call was not done.
     KillBefore,
     /// The call is done, and the instance dies before it sees the answer.
     KillAfter,
+}
+
+impl Fault {
+    /// Whether it ends the instance.
+    pub fn kills(self) -> bool {
+        matches!(self, Self::KillBefore | Self::KillAfter)
+    }
 }
 
 /// A fault at the n-th call of a kind, counted from 1. Written `pg.execute:1:kill-after` or `redis.get:2:delay=50`.
@@ -74,11 +84,12 @@ impl FromStr for Rule {
         let fault = match (fault, fault.strip_prefix("delay=")) {
             ("fail", _) => Fault::Fail,
             ("hang", _) => Fault::Hang,
+            ("hang-after", _) => Fault::HangAfter,
             ("lose-reply", _) => Fault::LoseReply,
             ("kill-before", _) => Fault::KillBefore,
             ("kill-after", _) => Fault::KillAfter,
             (_, Some(ms)) => Fault::Delay(Duration::from_millis(ms.parse().context("the delay is not in whole ms")?)),
-            _ => bail!("a fault is fail, delay=<ms>, hang, lose-reply, kill-before or kill-after"),
+            _ => bail!("a fault is fail, delay=<ms>, hang, hang-after, lose-reply, kill-before or kill-after"),
         };
         Ok(Self {
             call: call.with_context(|| format!("a call is one of {}", CALLS.map(|(name, _)| name).join(", ")))?,
@@ -100,6 +111,7 @@ impl fmt::Display for Fault {
             Self::Fail => f.write_str("fail"),
             Self::Delay(delay) => write!(f, "delay={}", delay.as_millis()),
             Self::Hang => f.write_str("hang"),
+            Self::HangAfter => f.write_str("hang-after"),
             Self::LoseReply => f.write_str("lose-reply"),
             Self::KillBefore => f.write_str("kill-before"),
             Self::KillAfter => f.write_str("kill-after"),
@@ -135,16 +147,17 @@ impl FromStr for Random {
 
 impl Random {
     fn fault(self, call: Call, nth: u32) -> Option<Fault> {
-        let mut hasher = DefaultHasher::new(); // its keys are fixed
-        (self.seed, call, nth).hash(&mut hasher);
-        let drawn = hasher.finish();
-        let (lot, kind, delay) = (drawn % 1000, (drawn >> 10) % 6, (drawn >> 20) % 100);
+        // Another stream for each call: calls of different instances come in no order.
+        let mut stream = Rng::with_seed(self.seed);
+        let mut random = Rng::with_seed(stream.u64(..) ^ ((call as u64) << 32 | u64::from(nth)));
+        let (lot, kind, delay) = (random.u64(..1000), random.u8(..7), random.u64(..100));
         (lot < self.per_mille).then_some(match kind {
             0 => Fault::Fail,
             1 => Fault::Delay(Duration::from_millis(delay)),
             2 => Fault::Hang,
-            3 => Fault::LoseReply,
-            4 => Fault::KillBefore,
+            3 => Fault::HangAfter,
+            4 => Fault::LoseReply,
+            5 => Fault::KillBefore,
             _ => Fault::KillAfter,
         })
     }
@@ -156,6 +169,7 @@ pub struct Plan {
     rules: Vec<Rule>,
     random: Option<Random>,
     counts: [AtomicU32; CALLS.len()],
+    injected: Mutex<Vec<Rule>>,
 }
 
 impl Plan {
@@ -169,11 +183,18 @@ impl Plan {
         self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
+    /// What went wrong so far.
+    pub fn injected(&self) -> Vec<Rule> {
+        self.injected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn next(&self, call: Call) -> Option<Fault> {
         let nth = self.counts.get(call as usize)?.fetch_add(1, Ordering::Relaxed) + 1;
         let rule = self.rules.iter().find(|rule| rule.call == call && rule.nth == nth);
         let fault = rule.map(|rule| rule.fault).or_else(|| self.random?.fault(call, nth))?;
-        eprintln!("fault: {}", Rule { call, nth, fault });
+        let injected = Rule { call, nth, fault };
+        eprintln!("fault: {injected}");
+        self.injected.lock().unwrap_or_else(PoisonError::into_inner).push(injected);
         Some(fault)
     }
 
@@ -191,6 +212,10 @@ impl Plan {
                 work.await
             }
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::HangAfter) => {
+                let _ = work.await?;
+                std::future::pending().await
+            }
             Some(Fault::LoseReply) => {
                 let _ = work.await?;
                 Ok(Err(E::injected()))
@@ -242,7 +267,7 @@ mod tests {
         assert!(plan.run(Call::PgExecute, ok()).await.unwrap().is_ok());
         assert!(plan.run(Call::PgOpen, ok()).await.unwrap().is_err());
         assert!(plan.run(Call::PgOpen, ok()).await.unwrap().is_ok());
-        assert_eq!(plan.counts(), [0, 0, 0, 3, 1, 0]);
+        assert_eq!((plan.counts(), plan.injected()), ([0, 0, 0, 3, 1, 0], vec!["pg.open:2:fail".parse().unwrap()]));
     }
 
     #[test]
@@ -251,7 +276,7 @@ mod tests {
         let drawn: Vec<_> = (1..=10_000).map(|nth| random.fault(Call::PgExecute, nth)).collect();
         let faults: Vec<_> = drawn.iter().flatten().collect();
         assert!((200..400).contains(&faults.len()), "{}", faults.len());
-        for name in ["fail", "hang", "lose-reply", "kill-before", "kill-after"] {
+        for name in ["fail", "hang", "hang-after", "lose-reply", "kill-before", "kill-after"] {
             assert!(faults.iter().any(|fault| fault.to_string() == name), "{name}");
         }
         assert!(faults.iter().any(|fault| matches!(fault, Fault::Delay(_))));

@@ -27,7 +27,7 @@ struct Args {
     /// For tests: a fault at the n-th host call of a kind, such as pg.execute:1:kill-after. May be repeated.
     ///
     /// Calls: redis.open, redis.get, redis.execute, pg.open, pg.execute, pg.query.
-    /// Faults: fail, delay=<ms>, hang, lose-reply, kill-before, kill-after.
+    /// Faults: fail, delay=<ms>, hang, hang-after, lose-reply, kill-before, kill-after.
     #[arg(long, value_name = "CALL:N:FAULT")]
     fault: Vec<Rule>,
     /// For tests: so many of 1 000 host calls go wrong at random, the same ones for the same seed.

@@ -199,8 +199,7 @@ impl HostConnection for State {
 
 impl HostConnectionWithStore for HasSelf<State> {
     async fn open_async<T: Send>(accessor: &Accessed<T>, address: String) -> Result<Answer<Resource<Connection>>> {
-        let faults = accessor.with(|mut access| access.get().faults.clone());
-        faults.run(Call::PgOpen, connect(accessor, &address)).await
+        connect(accessor, &address).await
     }
 
     async fn query_async<T: Send>(
@@ -239,11 +238,12 @@ fn in_use<T>(accessor: &Accessed<T>, connection: &Resource<Connection>) -> Resul
 }
 
 async fn connect<T: Send>(accessor: &Accessed<T>, address: &str) -> Result<Answer<Resource<Connection>>> {
-    let (app, pools) = accessor.with(|mut access| {
+    let (app, pools, faults) = accessor.with(|mut access| {
         let state = access.get();
-        (state.app.clone(), state.pools.clone())
+        (state.app.clone(), state.pools.clone(), state.faults.clone())
     });
-    Ok(match pools.connect(&app, address).await {
+    let opened = faults.run(Call::PgOpen, async { Ok(pools.connect(&app, address).await) });
+    Ok(match opened.await? {
         Ok(connection) => Ok(accessor.with(|mut access| access.get().table.push(connection))?),
         Err(error) => Err(error),
     })

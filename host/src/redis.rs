@@ -54,13 +54,12 @@ impl HostConnectionWithStore for HasSelf<State> {
             return Ok(Err(Error::InvalidAddress));
         }
         let faults = accessor.with(|mut access| access.get().faults.clone());
-        let connect = async {
-            match client.get_multiplexed_async_connection_with_config(&AsyncConnectionConfig::new()).await {
-                Ok(connection) => Ok(Ok(accessor.with(|mut access| access.get().table.push(connection))?)),
-                Err(error) => Ok(Err(failed(error))),
-            }
-        };
-        faults.run(Call::RedisOpen, connect).await
+        let config = AsyncConnectionConfig::new();
+        let connect = async { Ok(client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)) };
+        match faults.run(Call::RedisOpen, connect).await? {
+            Ok(connection) => Ok(Ok(accessor.with(|mut access| access.get().table.push(connection))?)),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     async fn publish<T: Send>(
