@@ -6,12 +6,12 @@
 #   status   say what runs
 #   down     stop both, keep the data
 #   clean    stop both, delete the data
-# REDIS_PORT and PG_PORT choose other ports, LOCAL_DIR another folder: a second pair of stores. A REDIS_URL or DATABASE_URL in the environment wins: that store is used as it is.
+# REDIS_PORT and PG_PORT choose other ports, ORDER_LOCAL_DIR another folder: a second pair of stores. A REDIS_URL or DATABASE_URL in the environment wins: that store is used as it is.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 cd "$root"
-local_dir=${LOCAL_DIR:-$root/.local}
+local_dir=${ORDER_LOCAL_DIR:-$root/.local}
 redis_port=${REDIS_PORT:-16379}
 pg_port=${PG_PORT:-15432}
 redis_dir=$local_dir/redis

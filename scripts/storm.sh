@@ -1,21 +1,30 @@
 #!/usr/bin/env bash
-# Storms against stores of their own, which are killed on the way: in .local/storm, stopped at the end.
+# Storms against stores of their own, which are killed on the way; they and their data are gone at the end.
 # STORM_SEED, STORM_SECONDS and CUTS choose the run. Arguments go to the test binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail() { echo "storm: $*" >&2; exit 1; }
+has_stores() { command -v redis-server >/dev/null && { command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }; }
 
-export LOCAL_DIR=$PWD/.local/storm REDIS_PORT=${STORM_REDIS_PORT:-16380} PG_PORT=${STORM_PG_PORT:-15433}
-unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
-scripts/services.sh migrate
-[ ! -e "$LOCAL_DIR/compose" ] || fail "the stores run in containers; install redis-server and postgresql, whose processes can be killed"
-trap 'scripts/services.sh down' EXIT
+has_stores || scripts/install.sh redis-server postgresql || true
+has_stores || fail "install redis-server and postgresql: a storm kills their processes, which it cannot do in containers"
+
+export ORDER_LOCAL_DIR=$PWD/.local/storm
+export REDIS_PORT=$((${REDIS_PORT:-16379} + 2)) PG_PORT=$((${PG_PORT:-15432} + 2))
+unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD "${!SPIN_VARIABLE_@}"
+mkdir -p "$ORDER_LOCAL_DIR"
+if command -v flock >/dev/null; then
+    exec 8>"$PWD/.local/storm.lock"
+    flock -n 8 || fail "another storm runs in this checkout"
+fi
+trap 'scripts/services.sh clean 8>&-' EXIT
 trap 'exit 130' INT TERM
+scripts/services.sh migrate 8>&-
 exports=$(scripts/services.sh env)
 eval "$exports"
-superuser_password=$(sed -n 's/^PG_SUPERUSER_PASSWORD=//p' "$LOCAL_DIR/passwords")
+superuser_password=$(sed -n 's/^PG_SUPERUSER_PASSWORD=//p' "$ORDER_LOCAL_DIR/passwords")
 export PG_SUPERUSER_URL=postgres://postgres:$superuser_password@127.0.0.1:$PG_PORT/orders
 
 # One after another: each kills the stores that the other would use.
-cargo test --test storm -- --nocapture --test-threads=1 "$@"
+cargo test --test storm -- --nocapture --test-threads=1 "$@" 8>&-

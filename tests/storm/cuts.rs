@@ -38,7 +38,7 @@ async fn a_thousand_clients_that_leave_and_come_back_place_one_order_each() {
     let seed = setting("STORM_SEED", fastrand::u64(..1_000_000));
     let mut random = fastrand::Rng::with_seed(seed);
     let customer = format!("cuts-{seed}-{}", fastrand::u32(..));
-    let host = Host::start("cuts", &[], &[]).await;
+    let host = Host::start("cuts", None, &[]).await;
     let http = reqwest::Client::new();
     let body = order(&customer);
     let place = async |key: String| {
@@ -64,28 +64,41 @@ async fn a_thousand_clients_that_leave_and_come_back_place_one_order_each() {
     assert!(answers.iter().all(|(status, _)| *status == 201), "{answers:?}");
     assert_eq!(orders().await, cuts as i64);
 
-    // Nothing is kept for those who left: every connection goes back to the pool idle, and full load is served.
-    let sql = "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity
-               WHERE usename = 'orders_service'";
+    // Nothing is kept for those who left: once their requests are over no session is busy,
+    // and all of the pool can be busy at once, so no dead instance holds a connection.
     let superuser = superuser().await;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let connections = loop {
-        let row = superuser.query_one(sql, &[]).await.unwrap();
-        let (all, busy): (i64, i64) = (row.get(0), row.get(1));
-        if busy == 0 {
-            break all;
-        }
-        assert!(Instant::now() < deadline, "{busy} of {all} connections stay busy");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let busy = async || -> i64 {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'orders_service' AND state <> 'idle'";
+        superuser.query_one(sql, &[]).await.unwrap().get(0)
     };
-    assert!(connections <= POOL_SIZE, "{connections}");
+    wait_until("no session is busy", async || busy().await == 0).await;
+    let lock = owner().await;
+    lock.batch_execute("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = stream::iter(0..2 * POOL_SIZE).map(|key| place(format!("{customer}-pool-{key}")));
+    let waiting = waiting.buffer_unordered(2 * POOL_SIZE as usize).collect::<Vec<_>>();
+    let release = async {
+        wait_until("the whole pool is busy", async || busy().await == POOL_SIZE).await;
+        lock.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (waiting, ()) = futures::join!(waiting, release);
+    assert!(waiting.iter().all(|answer| *answer == (201, false)), "{waiting:?}");
+
     let load = (0..4 * FULL_LOAD).map(|key| place(format!("{customer}-load-{key}")));
     let load: Vec<_> = stream::iter(load).buffer_unordered(FULL_LOAD).collect().await;
     assert!(load.iter().all(|answer| *answer == (201, false)));
+    assert_eq!(host.traps(), Vec::<String>::new());
     println!(
         "cuts: seed {seed}: {cuts} sockets closed, {replayed} of those orders were placed all the same, \
-         {cuts} orders after the retries; {connections} PostgreSQL connections, none busy; \
-         then {} orders by {FULL_LOAD} clients without an error",
+         {cuts} orders after the retries; then all {POOL_SIZE} PostgreSQL connections could be busy at once, \
+         and {FULL_LOAD} clients placed {} orders without an error",
         load.len()
     );
+}
+
+async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -124,12 +124,18 @@ fn check_key(key: usize, events: &[&Event], rows: &[&Row], broken: &mut BTreeSet
     }
     for event in events {
         match &event.answer {
-            Answer::KeyReused if row.is_some_and(|row| row.variant == event.variant) => {
-                broken.insert(Violation::WrongOwner(key));
+            Answer::KeyReused => {
+                // The key belongs to the other order, which somebody must have sent by then.
+                let is_other =
+                    |other: &Event| other.variant != event.variant && !matches!(other.answer, Answer::Listed(_));
+                let is_others = events.iter().any(|other| is_other(other) && other.sent < event.answered);
+                if !is_others || row.is_some_and(|row| row.variant == event.variant) {
+                    broken.insert(Violation::WrongOwner(key));
+                }
             }
             Answer::Listed(ids) => {
-                let known = acknowledged.iter().filter(|(earlier, ..)| earlier.answered < event.sent);
-                if known.into_iter().any(|(_, _, id, _)| !ids.contains(id)) {
+                let mut earlier = events.iter().filter(|earlier| earlier.answered < event.sent);
+                if earlier.any(|earlier| !known_ids(&earlier.answer).iter().all(|id| ids.contains(id))) {
                     broken.insert(Violation::Lost(key));
                 }
                 if ids.len() > 1 {
@@ -142,8 +148,17 @@ fn check_key(key: usize, events: &[&Event], rows: &[&Row], broken: &mut BTreeSet
             Answer::Unexpected(what) => {
                 broken.insert(Violation::Unexpected(key, what.clone()));
             }
-            Answer::Order { .. } | Answer::KeyReused | Answer::KeyInUse | Answer::Maybe => {}
+            Answer::Order { .. } | Answer::KeyInUse | Answer::Maybe => {}
         }
+    }
+}
+
+/// Orders that an answer says are there.
+fn known_ids(answer: &Answer) -> &[String] {
+    match answer {
+        Answer::Order { id, .. } => std::slice::from_ref(id),
+        Answer::Listed(ids) => ids,
+        Answer::KeyReused | Answer::KeyInUse | Answer::Maybe | Answer::Unexpected(_) => &[],
     }
 }
 
@@ -167,13 +182,15 @@ fn the_checker_accepts_a_good_history_and_names_what_is_wrong_with_a_bad_one() {
     ];
     assert_eq!(check(&good, &one), BTreeSet::new());
 
-    let bad: [(&[Event], &[Row], Violation); 11] = [
+    let bad: [(&[Event], &[Row], Violation); 14] = [
         (&good, &[row(A, "x"), row(A, "y")], Violation::Duplicate(1)),
         (&[event(1, A, order(false, "x")), event(2, A, order(false, "x"))], &one, Violation::Duplicate(1)),
         (&[event(1, A, Listed(vec!["x".into(), "y".into()]))], &one, Violation::Duplicate(1)),
         (&[event(1, A, order(false, "x"))], &[], Violation::Lost(1)),
         (&[event(1, A, order(false, "x")), event(2, A, Listed(vec![]))], &one, Violation::Lost(1)),
+        (&[event(1, A, Listed(vec!["x".into()])), event(2, A, Listed(vec![]))], &one, Violation::Lost(1)),
         (&[event(1, A, order(false, "y"))], &one, Violation::WrongReplay(1)),
+        (&[event(1, A, Listed(vec!["y".into()]))], &one, Violation::WrongReplay(1)),
         (
             &[
                 event(1, A, order(false, "x")),
@@ -183,7 +200,8 @@ fn the_checker_accepts_a_good_history_and_names_what_is_wrong_with_a_bad_one() {
             Violation::WrongReplay(1),
         ),
         (&[event(1, B, order(true, "x"))], &one, Violation::WrongOwner(1)),
-        (&[event(1, A, KeyReused)], &one, Violation::WrongOwner(1)),
+        (&[event(1, B, Maybe), event(2, A, KeyReused)], &one, Violation::WrongOwner(1)),
+        (&[event(1, B, KeyReused), event(2, A, order(false, "x"))], &one, Violation::WrongOwner(1)),
         (&[event(1, A, Maybe)], &[], Violation::Unsettled(1)),
         (&[event(1, A, Unexpected("418".into()))], &one, Violation::Unexpected(1, "418".into())),
     ];

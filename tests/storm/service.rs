@@ -11,6 +11,9 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this through `scripts/storm.sh`"))
 }
 
+/// How many of 1 000 host calls go wrong. A `POST` makes two to seven.
+const FAULTS_PER_MILLE: u32 = 15;
+
 /// A number from the environment, for longer runs.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
@@ -19,28 +22,34 @@ pub fn setting(name: &str, default: u64) -> u64 {
 /// A bundled host on a port that outlives it.
 pub struct Host {
     pub url: String,
-    arguments: Vec<String>,
+    listen: String,
+    /// Draws the seed of each process, where host calls are to fail.
+    seeds: Option<fastrand::Rng>,
     variables: Vec<(&'static str, &'static str)>,
     log: PathBuf,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Host {
-    pub async fn start(name: &str, arguments: &[&str], variables: &[(&'static str, &'static str)]) -> Self {
-        // Taken and given back: the host binds it at once, and again after it was killed.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    pub async fn start(name: &str, seeds: Option<fastrand::Rng>, variables: &[(&'static str, &'static str)]) -> Self {
         let log = PathBuf::from(format!("target/storm-{name}.log"));
         File::create(&log).unwrap();
-        let listen = format!("127.0.0.1:{port}");
-        let mut all: Vec<String> = ["--manifest", "spin.toml", "--listen", &listen].map(str::to_owned).into();
-        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let child = spawn(&all, variables, &log);
-        let host = Self { url: format!("http://{listen}"), arguments: all, variables: variables.to_vec(), log, child };
-        host.wait_until_it_serves().await;
+        let listen = format!("127.0.0.1:{}", free_port());
+        let url = format!("http://{listen}");
+        let mut host = Self { url, listen, seeds, variables: variables.to_vec(), log, child: None };
+        host.spawn().await;
         host
     }
 
-    async fn wait_until_it_serves(&self) {
+    async fn spawn(&mut self) {
+        let log = OpenOptions::new().append(true).open(&self.log).unwrap();
+        let mut command = Command::new("target/host/order-host");
+        command.args(["--manifest", "spin.toml", "--listen", &self.listen]);
+        if let Some(seeds) = &mut self.seeds {
+            command.args(["--random-faults", &format!("{}:{FAULTS_PER_MILLE}", seeds.u32(..))]);
+        }
+        command.envs(self.variables.iter().copied()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        self.child = Some(command.spawn().expect("target/host/order-host is built by `make build`"));
         let deadline = Instant::now() + Duration::from_secs(30);
         while reqwest::get(format!("{}/healthz", self.url)).await.is_err() {
             assert!(Instant::now() < deadline, "the host does not start; see {}", self.log.display());
@@ -50,27 +59,35 @@ impl Host {
 
     /// `kill -9`, and a new process in its place.
     pub async fn crash(&mut self) {
-        self.child.kill().await.unwrap();
-        self.child = spawn(&self.arguments, &self.variables, &self.log);
-        self.wait_until_it_serves().await;
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.unwrap();
+        }
+        self.spawn().await;
     }
 
-    /// Faults that the host injected, in all its processes.
+    fn log_lines(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let log = read_to_string(&self.log).unwrap();
+        log.lines().filter(|line| is_wanted(line)).map(str::to_owned).collect()
+    }
+
+    /// Faults that were injected, in all its processes.
     pub fn faults(&self) -> usize {
-        read_to_string(&self.log).unwrap().lines().filter(|line| line.starts_with("fault: ")).count()
+        self.log_lines(|line| line.starts_with("fault: ")).len()
+    }
+
+    /// Instances that ended for another reason than a fault that kills: the component trapped.
+    pub fn traps(&self) -> Vec<String> {
+        let ended = ["instance ended", "the handler trapped", "the handler failed"];
+        let is_wanted = |line: &str| ended.iter().any(|words| line.starts_with(words)) && !line.contains(": killed ");
+        self.log_lines(is_wanted)
     }
 }
 
-fn spawn(arguments: &[String], variables: &[(&'static str, &'static str)], log: &PathBuf) -> Child {
-    let log = OpenOptions::new().append(true).open(log).unwrap();
-    Command::new("target/host/order-host")
-        .args(arguments)
-        .envs(variables.iter().copied())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .expect("target/host/order-host is built by `make build`")
+/// Below the range that the system takes for outgoing connections, so that none sits on it while the host is gone.
+fn free_port() -> u16 {
+    let mut random = fastrand::Rng::new();
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| random.u16(20_000..32_000)).find(is_free).unwrap()
 }
 
 /// The private stores. Their folder also tells which processes may be killed.
@@ -80,50 +97,53 @@ pub struct Stores {
 
 impl Stores {
     pub fn find() -> Self {
-        Self { folder: variable("LOCAL_DIR").into() }
+        Self { folder: variable("ORDER_LOCAL_DIR").into() }
     }
 
-    fn signal(&self, pid_file: &str, signal: &str) {
+    /// The process must be the one that was started here: pids are reused.
+    fn signal(&self, pid_file: &str, program: &str, signal: &str) {
         let text = read_to_string(self.folder.join(pid_file)).unwrap_or_default();
         let pid = text.lines().next().expect("the store's pid");
-        assert!(StdCommand::new("kill").args([signal, pid]).status().unwrap().success(), "kill {signal} {pid}");
+        let command = read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(command.contains(program), "{pid} is not {program}: {command:?}");
+        // The shell's own `kill`: bare Debian has no other.
+        let status = StdCommand::new("sh").args(["-c", "kill \"$1\" \"$2\"", "sh", signal, pid]).status();
+        assert!(status.unwrap().success(), "kill {signal} {pid}");
     }
 
-    fn redis_pid_file() -> String {
-        format!("redis/redis-{}.pid", variable("REDIS_PORT"))
+    fn signal_redis(&self, signal: &str) {
+        let port = variable("REDIS_PORT");
+        self.signal(&format!("redis/redis-{port}.pid"), &format!("redis-server 127.0.0.1:{port}"), signal);
     }
 
     pub fn stop_redis(&self) {
-        self.signal(&Self::redis_pid_file(), "-STOP");
+        self.signal_redis("-STOP");
     }
 
     pub fn continue_redis(&self) {
-        self.signal(&Self::redis_pid_file(), "-CONT");
+        self.signal_redis("-CONT");
     }
 
     pub fn kill_redis(&self) {
-        self.signal(&Self::redis_pid_file(), "-KILL");
+        self.signal_redis("-KILL");
     }
 
     pub fn kill_postgres(&self) {
-        self.signal("pg/postmaster.pid", "-KILL");
+        self.signal("pg/postmaster.pid", "postgres", "-KILL");
     }
 
     /// Starts what was killed.
     pub async fn restart(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let up = Command::new("scripts/services.sh")
-                .arg("up")
-                .env_remove("REDIS_URL")
-                .env_remove("DATABASE_URL")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            if up.await.unwrap().success() {
+            let mut up = Command::new("scripts/services.sh");
+            up.arg("up").env_remove("REDIS_URL").env_remove("DATABASE_URL");
+            let up = up.output().await.unwrap();
+            if up.status.success() {
                 return;
             }
-            assert!(Instant::now() < deadline, "the stores do not start again");
+            let reason = String::from_utf8_lossy(&up.stderr);
+            assert!(Instant::now() < deadline, "the stores do not start again: {reason}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
