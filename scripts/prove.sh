@@ -14,7 +14,7 @@ while [ $# -gt 0 ]; do
         --help | -h) usage; exit ;;
         --storms | --seconds | --seed | --cuts)
             [[ ${2:-} =~ ^[0-9]{1,9}$ ]] || fail "$1 needs a number"
-            printf -v "${1#--}" '%s' "$2"
+            printf -v "${1#--}" '%d' "$((10#$2))" # 08 is eight, too
             shift 2
             ;;
         *) fail "unknown argument $1" ;;
@@ -34,6 +34,7 @@ run() {
         { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
 }
 
+[ "$storms" -gt 0 ] || fail "--storms needs a number above 0"
 started=$SECONDS
 make --no-print-directory build >>"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
 scripts/services.sh migrate
@@ -41,7 +42,7 @@ exports=$(scripts/services.sh env)
 eval "$exports"
 run cargo test -p order-host --profile host --test crash_points -- --nocapture
 run cargo test --test e2e redis_liar
-CUTS=$cuts STORM_SEED=$seed run scripts/storm.sh cuts
+CUTS=$cuts STORM_SEED=$seed run scripts/storm.sh cuts::
 for ((storm = 1; storm <= storms; storm++)); do
     STORM_SEED=$((seed + storm)) STORM_SECONDS=$seconds run scripts/storm.sh storm::no_storm
 done
@@ -50,7 +51,7 @@ echo "== $storms storms from seed $seed"
 grep '^storm: seed .* requests' "$counts" | tr -d ';:,' | awk '
     { for (i = 1; i < NF; i++) if ($i ~ /^[0-9]+$/) sum[$(i + 1)] += $i }
     END {
-        printf "prove: %d requests, %d keys, %d host calls failed, %d troubles; ", sum["requests"], sum["keys"], sum["host"], sum["troubles"]
+        printf "prove: %d requests, %d keys, %d faults injected, %d troubles; ", sum["requests"], sum["keys"], sum["faults"], sum["troubles"]
         printf "%d duplicates, %d lost acknowledged orders, %d wrong replays, %d other violations\n", sum["duplicates"], sum["lost"], sum["wrong"], sum["other"]
     }'
 echo "prove: all held, in $((SECONDS - started)) s"

@@ -270,7 +270,7 @@ async fn a_setting_that_does_not_parse_is_an_internal_problem_and_no_trap() {
 }
 
 #[tokio::test]
-async fn every_answer_names_its_length_so_that_a_cut_one_is_seen() {
+async fn every_answer_with_a_body_names_its_length_so_that_a_cut_one_is_seen() {
     let app = TestApp::start().await;
     let key = fresh_key();
     let mut answers = vec![app.place(&key, ORDER).await, app.place(&key, ORDER).await, app.place(&key, "{}").await];
