@@ -6,10 +6,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::change_order::{Change, change_order};
 use crate::idempotency::{Answer, IdempotencyKey, InvalidKey, KeyStore};
-use crate::order::{Filter, NewOrder, Order, OrderStore, Timestamp};
+use crate::order::{Filter, NewOrder, Order, OrderStore, Status, Timestamp};
 use crate::place_order::{Outcome, place_order};
-use crate::problem::{Cause, Problem};
+use crate::problem::{Cause, MERGE_PATCH, Problem};
 
 mod list;
 
@@ -21,7 +22,8 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 /// Whether an answer is the first one or a replay of it.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What `POST /orders` reads, and what every answer but a problem is.
+const JSON: &str = "application/json";
 
 /// What a request needs from outside. Time and ids come in as values, so that the core stays pure.
 pub struct Context<'a, K, O> {
@@ -48,28 +50,54 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     response
 }
 
+/// A known path.
+#[derive(Clone, Copy)]
+enum Route<'a> {
+    Orders,
+    Order(&'a str),
+    Health,
+    Readiness,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+        Some(match *segments.as_slice() {
+            ["orders"] => Self::Orders,
+            ["orders", id] => Self::Order(id),
+            ["healthz"] => Self::Health,
+            ["readyz"] => Self::Readiness,
+            _ => return None,
+        })
+    }
+
+    /// The `Allow` header.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Orders => "GET, HEAD, POST",
+            Self::Order(_) => "GET, HEAD, PATCH",
+            Self::Health | Self::Readiness => "GET, HEAD",
+        }
+    }
+}
+
 async fn route<K: KeyStore, O: OrderStore>(
     context: &Context<'_, K, O>,
     request: Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
-    const READ: &str = "GET, HEAD";
-    let path = request.uri().path();
-    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    let route = Route::of(request.uri().path()).ok_or(Problem::NotFound)?;
     let method = match request.method() {
         &Method::HEAD => &Method::GET,
         method => method,
     };
-    match (method, segments.as_slice()) {
-        (&Method::GET, ["orders"]) => list::list_orders(context.orders, request.uri().query()).await,
-        (&Method::POST, ["orders"]) => create_order(context, &request).await,
-        (_, ["orders"]) => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
-        (&Method::GET, ["orders", id]) => show_order(context.orders, id, request.headers()).await,
-        (_, ["orders", _]) => Err(Problem::MethodNotAllowed { allow: READ }),
-        (&Method::GET, ["healthz"]) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
-        (_, ["healthz"]) => Err(Problem::MethodNotAllowed { allow: READ }),
-        (&Method::GET, ["readyz"]) => readiness(context).await,
-        (_, ["readyz"]) => Err(Problem::MethodNotAllowed { allow: READ }),
-        _ => Err(Problem::NotFound),
+    match (method, route) {
+        (&Method::GET, Route::Orders) => list::list_orders(context.orders, request.uri().query()).await,
+        (&Method::POST, Route::Orders) => create_order(context, &request).await,
+        (&Method::GET, Route::Order(id)) => show_order(context.orders, id, request.headers()).await,
+        (&Method::PATCH, Route::Order(id)) => patch_order(context, id, &request).await,
+        (&Method::GET, Route::Health) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
+        (&Method::GET, Route::Readiness) => readiness(context).await,
+        (_, route) => Err(Problem::MethodNotAllowed { allow: route.methods() }),
     }
 }
 
@@ -77,14 +105,9 @@ async fn create_order<K: KeyStore, O: OrderStore>(
     context: &Context<'_, K, O>,
     request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
-    if !is_json(request.headers()) {
-        return Err(Problem::UnsupportedMediaType);
-    }
+    require_media_type(request.headers(), JSON)?;
     let key = idempotency_key(request.headers())?;
-    if request.body().len() > MAX_BODY_BYTES {
-        return Err(Problem::PayloadTooLarge);
-    }
-    let new_order = NewOrder::parse(request.body())?;
+    let new_order = NewOrder::parse(bounded_body(request)?)?;
     match place_order(context.keys, context.orders, &key, new_order, context.order_id, context.now).await? {
         Outcome::Placed(answer) => created(answer, HeaderValue::from_static("false")),
         Outcome::Replayed(answer) => created(answer, HeaderValue::from_static("true")),
@@ -102,22 +125,47 @@ fn created(answer: Answer, replayed: HeaderValue) -> Result<Response<Bytes>, Pro
 }
 
 async fn show_order(orders: &impl OrderStore, id: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Problem> {
-    // One spelling per resource: the hyphenated one that `Location` gives.
-    let id = match Uuid::parse_str(id) {
-        Ok(uuid) if id.len() == 36 => uuid,
-        _ => return Err(Problem::OrderNotFound),
-    };
-    let order = orders.find(id).await?.ok_or(Problem::OrderNotFound)?;
+    let order = orders.find(order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
     let etag = etag(order.version)?;
-    let mut response = if matches(headers, &etag) {
+    if matches(headers, &etag) {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        json_response(StatusCode::OK, order.json()?)
-    };
-    response.headers_mut().insert(header::ETAG, etag);
+        response.headers_mut().insert(header::ETAG, etag);
+        return Ok(response);
+    }
+    present_order(&order)
+}
+
+async fn patch_order<K: KeyStore, O: OrderStore>(
+    context: &Context<'_, K, O>,
+    id: &str,
+    request: &Request<Bytes>,
+) -> Result<Response<Bytes>, Problem> {
+    let id = order_id(id)?;
+    require_media_type(request.headers(), MERGE_PATCH)?;
+    let versions = named_versions(request.headers())?;
+    let status = Status::parse_patch(bounded_body(request)?)?;
+    match change_order(context.orders, id, &versions, status, context.now).await? {
+        Change::Made(order) | Change::Repeated(order) => present_order(&order),
+        Change::NotFound => Err(Problem::OrderNotFound),
+        Change::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
+        Change::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
+    }
+}
+
+/// The order as it is now.
+fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
+    let mut response = json_response(StatusCode::OK, order.json()?);
+    response.headers_mut().insert(header::ETAG, etag(order.version)?);
     Ok(response)
+}
+
+/// One spelling per resource: the hyphenated one that `Location` gives.
+fn order_id(id: &str) -> Result<Uuid, Problem> {
+    match Uuid::parse_str(id) {
+        Ok(uuid) if id.len() == 36 => Ok(uuid),
+        _ => Err(Problem::OrderNotFound),
+    }
 }
 
 #[derive(Serialize)]
@@ -153,19 +201,48 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn require_media_type(headers: &HeaderMap, accepted: &'static str) -> Result<(), Problem> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
+    match essence.trim().eq_ignore_ascii_case(accepted) {
+        true => Ok(()),
+        false => Err(Problem::UnsupportedMediaType { accepted }),
+    }
+}
+
+fn bounded_body(request: &Request<Bytes>) -> Result<&Bytes, Problem> {
+    match request.body() {
+        body if body.len() <= MAX_BODY_BYTES => Ok(body),
+        _ => Err(Problem::PayloadTooLarge),
+    }
+}
+
+/// The versions that `If-Match` names, by the strong comparison that RFC 9110 asks for: a weak tag, or one that is
+/// no version, names none. `*` is refused like a missing header, since it would overwrite what its sender never saw.
+fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
+    let tags: Vec<_> = entity_tags(headers, header::IF_MATCH).collect();
+    if tags.is_empty() || tags.contains(&&b"*"[..]) {
+        return Err(Problem::PreconditionRequired);
+    }
+    let version = |tag: &[u8]| {
+        let digits = std::str::from_utf8(tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
+        // One spelling per version: `"01"` is another tag than `"1"`.
+        digits.parse().ok().filter(|version: &i64| version.to_string() == digits)
+    };
+    Ok(tags.into_iter().filter_map(version).collect())
+}
+
+fn entity_tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|tag| !tag.is_empty())
 }
 
 /// Whether `If-None-Match` names `etag`, by the weak comparison that RFC 9110 asks for.
 fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
+    entity_tags(headers, header::IF_NONE_MATCH)
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
@@ -184,6 +261,6 @@ fn to_json(value: &impl Serialize) -> Result<Bytes, Problem> {
 fn json_response(status: StatusCode, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }

@@ -3,6 +3,7 @@
 //! Read in this order:
 //!
 //! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
+//! - [`change_order`]: how an order's status changes, once, whoever else changes it
 //! - [`idempotency`]: the key, the fingerprint of an order, the record kept in Redis; trait `KeyStore`
 //! - [`order`]: what an order is and how one is read from JSON; trait `OrderStore`
 //! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`
@@ -10,7 +11,7 @@
 //! - [`settings`]: variables into typed values
 //! - `spin`: the glue to Spin's host, built for wasm only
 //!
-//! Dependencies point one way: `spin -> api -> place_order -> idempotency, order`.
+//! Dependencies point one way: `spin -> api -> place_order, change_order -> idempotency, order`.
 //!
 //! Invariants:
 //!
@@ -23,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod api;
+pub mod change_order;
 pub mod idempotency;
 pub mod order;
 pub mod place_order;

@@ -77,6 +77,15 @@ impl Status {
         [Self::Created, Self::Confirmed, Self::Cancelled].into_iter().find(|status| status.as_str() == text)
     }
 
+    /// Where an order may stand to be moved here.
+    pub fn sources(self) -> &'static [Self] {
+        match self {
+            Self::Created => &[],
+            Self::Confirmed => &[Self::Created],
+            Self::Cancelled => &[Self::Created, Self::Confirmed],
+        }
+    }
+
     /// The spelling that JSON, queries and the database share.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -197,6 +206,20 @@ pub trait OrderStore {
 
     /// The order as it is now.
     async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError>;
+
+    /// Moves the order to `status` if its version is one of `versions` and it stands at one of the status's sources.
+    /// Waits for a concurrent change to commit or fail. `None`: nothing was written.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the outcome is unknown.
+    async fn change(
+        &self,
+        id: Uuid,
+        versions: &[i64],
+        status: Status,
+        now: Timestamp,
+    ) -> Result<Option<Order>, StoreError>;
 
     /// At most `limit` orders, newest first.
     async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError>;

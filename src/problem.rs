@@ -5,7 +5,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::idempotency::InvalidKey;
-use crate::order::{Fault, Rejected, StoreError};
+use crate::order::{Fault, Rejected, Status as OrderStatus, StoreError};
+
+/// What `PATCH` reads: RFC 7396. A `415` names it in `Accept-Patch`.
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// One refusal or failure. Each doc line ends in its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +32,31 @@ pub enum Problem {
     },
     /// Another request with the key is still running: 409.
     IdempotencyKeyInUse(String),
+    /// No order goes from the one status to the other: 409.
+    TransitionNotAllowed {
+        /// Where the order stands.
+        from: OrderStatus,
+        /// Where it was to go.
+        to: OrderStatus,
+    },
+    /// The order is at another version than `If-Match` names: 412.
+    PreconditionFailed {
+        /// The order's present `ETag`.
+        etag: HeaderValue,
+    },
     /// A body over the limit: 413.
     PayloadTooLarge,
-    /// A media type other than JSON: 415.
-    UnsupportedMediaType,
-    /// An order against the rules: 422.
+    /// Another media type than the method reads: 415.
+    UnsupportedMediaType {
+        /// The one it reads.
+        accepted: &'static str,
+    },
+    /// An order, or a change of one, against the rules: 422.
     InvalidOrder(Vec<Fault>),
     /// The key belongs to another order: 422.
     IdempotencyKeyReused,
+    /// `PATCH` without the `ETag` of the version to change: 428.
+    PreconditionRequired,
     /// A defect or a bad setting: 500.
     Internal(String),
     /// PostgreSQL is late or away, and the outcome unknown: 503.
@@ -79,13 +99,22 @@ impl Problem {
             Self::IdempotencyKeyInUse(_) => {
                 ("idempotency-key-in-use", Status::CONFLICT, "A request with this key is still running")
             }
+            Self::TransitionNotAllowed { .. } => {
+                ("transition-not-allowed", Status::CONFLICT, "The order cannot move to this status")
+            }
+            Self::PreconditionFailed { .. } => {
+                ("precondition-failed", Status::PRECONDITION_FAILED, "The order has moved on")
+            }
             Self::PayloadTooLarge => ("payload-too-large", Status::PAYLOAD_TOO_LARGE, "The body is too large"),
-            Self::UnsupportedMediaType => {
+            Self::UnsupportedMediaType { .. } => {
                 ("unsupported-media-type", Status::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type")
             }
             Self::InvalidOrder(_) => ("invalid-order", Status::UNPROCESSABLE_ENTITY, "The order is invalid"),
             Self::IdempotencyKeyReused => {
                 ("idempotency-key-reused", Status::UNPROCESSABLE_ENTITY, "The key belongs to another order")
+            }
+            Self::PreconditionRequired => {
+                ("precondition-required", Status::PRECONDITION_REQUIRED, "If-Match is missing")
             }
             Self::Internal(_) => ("internal", Status::INTERNAL_SERVER_ERROR, "Internal error"),
             Self::StoreUnavailable(_) => {
@@ -109,15 +138,27 @@ impl Problem {
             Self::IdempotencyKeyInUse(_) => {
                 "Another request with this Idempotency-Key is still running. Send this one again as it is.".into()
             }
+            Self::TransitionNotAllowed { from, to } => {
+                format!("An order that is {} cannot become {}.", from.as_str(), to.as_str())
+            }
+            Self::PreconditionFailed { .. } => {
+                "The order is no longer at the version that If-Match names. Read it, decide again, and send its ETag."
+                    .into()
+            }
             Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),
-            Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
-            Self::InvalidOrder(_) => "The order breaks the rules listed in errors.".into(),
+            Self::UnsupportedMediaType { accepted } => format!("Send Content-Type: {accepted}."),
+            Self::InvalidOrder(_) => "The body breaks the rules listed in errors.".into(),
             Self::IdempotencyKeyReused => {
                 "This Idempotency-Key was used for another order. Use a fresh key for a new order.".into()
             }
-            Self::Internal(_) => "The service failed. The same request with the same key is safe to repeat.".into(),
+            Self::PreconditionRequired => {
+                "Send If-Match with the ETag of the version you mean to change; * names none.".into()
+            }
+            Self::Internal(_) => {
+                "The service failed. The same request is safe to repeat as it is, key included.".into()
+            }
             Self::StoreUnavailable(_) => {
-                "Whether the request took effect is unknown. Send it again with the same key.".into()
+                "Whether the request took effect is unknown. Send it again as it is, key included.".into()
             }
         }
     }
@@ -140,6 +181,12 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
+            Self::PreconditionFailed { etag } => {
+                headers.insert(header::ETAG, etag);
+            }
+            Self::UnsupportedMediaType { accepted: MERGE_PATCH } => {
+                headers.insert("accept-patch", HeaderValue::from_static(MERGE_PATCH));
+            }
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }

@@ -6,7 +6,7 @@ mod memory;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use memory::TestApp;
+use memory::{MERGE_PATCH, TestApp};
 use order::api::MAX_BODY_BYTES;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
 use order::order::{Status, StoreError};
@@ -256,6 +256,136 @@ async fn the_list_is_paged_newest_first() {
     assert_eq!(ids(&app.get("/orders?limit=100").await).len(), 5);
 }
 
+const CONFIRM: &str = r#"{"status":"confirmed"}"#;
+const CANCEL: &str = r#"{"status":"cancelled"}"#;
+
+#[tokio::test]
+async fn a_change_raises_the_version_and_is_found_again() {
+    let app = TestApp::default();
+    let placed = app.place("k", ORDER).await;
+    let location = header(&placed, "location");
+    let confirmed = app.patch(location, "\"1\"", CONFIRM).await;
+    assert_eq!((confirmed.status().as_u16(), header(&confirmed, "etag")), (200, "\"2\""));
+    let expected =
+        String::from_utf8_lossy(placed.body()).replace(r#""created","version":1"#, r#""confirmed","version":2"#);
+    assert_eq!(confirmed.body(), expected.as_bytes());
+    assert_eq!(app.get(location).await.body(), confirmed.body());
+    assert_eq!(json_of(&app.get("/orders?status=confirmed").await)["orders"][0], json_of(&confirmed));
+    let cancelled = app.patch(location, "\"2\"", CANCEL).await;
+    assert_eq!((cancelled.status().as_u16(), header(&cancelled, "etag")), (200, "\"3\""));
+    assert_replay_of(&app.place("k", ORDER).await, &placed);
+    app.keys.records.borrow_mut().clear();
+    assert_replay_of(&app.place("k", ORDER).await, &placed);
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_change_may_be_retried_blindly() {
+    let app = TestApp::default();
+    let location = header(&app.place("k", ORDER).await, "location").to_owned();
+    app.orders.loses_replies.set(true);
+    assert_problem(&app.patch(&location, "\"1\"", CONFIRM).await, 503, "store-unavailable");
+    app.orders.loses_replies.set(false);
+    let first = app.patch(&location, "\"1\"", CONFIRM).await;
+    assert_eq!((first.status().as_u16(), header(&first, "etag")), (200, "\"2\""));
+    let again = app.patch(&location, "\"1\"", CONFIRM).await;
+    assert_eq!((again.status(), again.headers(), again.body()), (first.status(), first.headers(), first.body()));
+    let cancelled = app.patch(&location, "\"2\"", CANCEL).await;
+    let again = app.patch(&location, "\"2\"", CANCEL).await;
+    assert_eq!(
+        (again.status(), again.headers(), again.body()),
+        (cancelled.status(), cancelled.headers(), cancelled.body())
+    );
+    // Too late for the first one: the order has moved on since.
+    assert_problem(&app.patch(&location, "\"1\"", CONFIRM).await, 412, "precondition-failed");
+    // The state asked for, but from another version than the change began with: no repeat.
+    assert_problem(&app.patch(&location, "\"1\"", CANCEL).await, 412, "precondition-failed");
+}
+
+#[tokio::test]
+async fn a_change_of_another_version_is_refused_with_the_present_etag() {
+    let app = TestApp::default();
+    let location = header(&app.place("k", ORDER).await, "location").to_owned();
+    app.patch(&location, "\"1\"", CONFIRM).await;
+    for tags in
+        ["\"1\"", "\"3\"", "W/\"2\"", "2", "\"02\"", "\"+2\"", "\"x\"", "\"99999999999999999999\"", "\"0\", \"1\""]
+    {
+        let refused = app.patch(&location, tags, CANCEL).await;
+        assert_problem(&refused, 412, "precondition-failed");
+        assert_eq!(header(&refused, "etag"), "\"2\"", "{tags}");
+    }
+    assert_eq!(app.patch(&location, "\"7\" ,, W/\"1\", \"2\"", CANCEL).await.status(), 200);
+}
+
+#[tokio::test]
+async fn only_three_moves_are_allowed() {
+    let statuses = [Status::Created, Status::Confirmed, Status::Cancelled];
+    for (from, to) in statuses.iter().flat_map(|from| statuses.map(|to| (*from, to))) {
+        let app = TestApp::default();
+        let location = header(&app.place("k", ORDER).await, "location").to_owned();
+        app.orders.rows.borrow_mut()[0].2.status = from;
+        let answer = app.patch(&location, "\"1\"", &format!(r#"{{"status":"{}"}}"#, to.as_str())).await;
+        let allowed = matches!(
+            (from, to),
+            (Status::Created, Status::Confirmed | Status::Cancelled) | (Status::Confirmed, Status::Cancelled)
+        );
+        if allowed {
+            assert_eq!(answer.status(), 200, "{from:?} to {to:?}");
+        } else {
+            assert_problem(&answer, 409, "transition-not-allowed");
+            assert_eq!(app.orders.rows.borrow()[0].2.version, 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_no_change_never_reaches_the_store() {
+    let app = TestApp::default();
+    let location = header(&app.place("k", ORDER).await, "location").to_owned();
+    let statements = app.orders.statements.get();
+    let patch = |media_type: &str, tags: Option<&str>, body: &str| {
+        let request = Request::patch(&location).header("content-type", media_type);
+        let request = tags.into_iter().fold(request, |request, tag| request.header("if-match", tag));
+        request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+    };
+    for media_type in ["application/json", "", "application/json-patch+json"] {
+        let refused = app.send(patch(media_type, Some("\"1\""), CONFIRM)).await;
+        assert_problem(&refused, 415, "unsupported-media-type");
+        assert_eq!(header(&refused, "accept-patch"), MERGE_PATCH);
+    }
+    for tags in [None, Some("*"), Some(""), Some("\"1\", *")] {
+        assert_problem(&app.send(patch(MERGE_PATCH, tags, CONFIRM)).await, 428, "precondition-required");
+    }
+    for (body, status, slug, pointer) in [
+        ("{", 400, "malformed-json", None),
+        (r#"{"status":null}"#, 422, "invalid-order", Some("/status")),
+        (r#"{"status":"shipped"}"#, 422, "invalid-order", Some("/status")),
+        (r#"{"status":"confirmed","comment":"x"}"#, 422, "invalid-order", Some("/comment")),
+        ("{}", 422, "invalid-order", Some("/status")),
+    ] {
+        let refused = app.patch(&location, "\"1\"", body).await;
+        assert_problem(&refused, status, slug);
+        assert_eq!(json_of(&refused)["errors"][0]["pointer"].as_str(), pointer);
+    }
+    let long = format!("{CONFIRM}{}", " ".repeat(MAX_BODY_BYTES));
+    assert_problem(&app.patch(&location, "\"1\"", &long).await, 413, "payload-too-large");
+    assert_problem(&app.patch("/orders/x", "\"1\"", CONFIRM).await, 404, "order-not-found");
+    assert_eq!(app.orders.statements.get(), statements);
+    let unknown = format!("/orders/{}", Uuid::from_u128(99));
+    assert_problem(&app.patch(&unknown, "\"1\"", CONFIRM).await, 404, "order-not-found");
+    let parameters = patch("Application/Merge-Patch+JSON; charset=utf-8", Some("\"1\""), CONFIRM);
+    assert_eq!(app.send(parameters).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_change_whose_outcome_is_unknown_is_503() {
+    let app = TestApp::default();
+    let location = header(&app.place("k", ORDER).await, "location").to_owned();
+    *app.orders.failure.borrow_mut() = Some(StoreError::Unavailable("secret".into()));
+    let failed = app.patch(&location, "\"1\"", CONFIRM).await;
+    assert_problem(&failed, 503, "store-unavailable");
+    assert_eq!(header(&failed, "retry-after"), "1");
+}
+
 #[tokio::test]
 async fn a_bad_parameter_is_refused() {
     let app = TestApp::default();
@@ -308,7 +438,7 @@ async fn other_methods_and_paths_are_refused() {
     let app = TestApp::default();
     for (method, path, allow) in [
         ("DELETE", "/orders", "GET, HEAD, POST"),
-        ("PUT", "/orders/1", "GET, HEAD"),
+        ("PUT", "/orders/1", "GET, HEAD, PATCH"),
         ("POST", "/healthz", "GET, HEAD"),
         ("POST", "/readyz", "GET, HEAD"),
         ("BREW", "/orders", "GET, HEAD, POST"),

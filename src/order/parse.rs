@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Item, MAX_TOTAL, NewOrder};
+use super::{Item, MAX_TOTAL, NewOrder, Status};
 
 /// Most characters in `customerId` and `sku`.
 const MAX_ID_CHARS: usize = 64;
@@ -44,15 +44,28 @@ pub enum Rejected {
 impl NewOrder {
     /// Reads a request body.
     pub fn parse(body: &[u8]) -> Result<Self, Rejected> {
-        let text = std::str::from_utf8(body)
-            .map_err(|error| Rejected::Malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
-        let json: &RawValue = serde_json::from_str(text).map_err(|error| Rejected::Malformed(error.to_string()))?;
-        let mut faults = Faults(Vec::new());
-        let order = order(&mut faults, json);
-        match order {
-            Some(order) if faults.0.is_empty() => Ok(order),
-            _ => Err(Rejected::Invalid(faults.0)),
-        }
+        read(body, order)
+    }
+}
+
+impl Status {
+    /// Reads a merge patch (RFC 7396) that sets the status, the one member of an order that changes.
+    pub fn parse_patch(body: &[u8]) -> Result<Self, Rejected> {
+        read(body, |faults, json| {
+            let [status] = faults.members("", json, ["status"])?;
+            faults.required("/status", status, Faults::status)
+        })
+    }
+}
+
+fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &RawValue) -> Option<T>) -> Result<T, Rejected> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Rejected::Malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
+    let json: &RawValue = serde_json::from_str(text).map_err(|error| Rejected::Malformed(error.to_string()))?;
+    let mut faults = Faults(Vec::new());
+    match document(&mut faults, json) {
+        Some(value) if faults.0.is_empty() => Ok(value),
+        _ => Err(Rejected::Invalid(faults.0)),
     }
 }
 
@@ -170,6 +183,15 @@ impl Faults {
         self.add(pointer, "must be three capital letters (ISO 4217)")
     }
 
+    fn status(&mut self, pointer: &str, json: &RawValue) -> Option<Status> {
+        // A merge patch removes a member by null.
+        if json.get() == "null" {
+            return self.add(pointer, "cannot be removed");
+        }
+        let status = self.string(pointer, json)?;
+        Status::parse(&status).or_else(|| self.add(pointer, "must be created, confirmed or cancelled"))
+    }
+
     fn comment(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
         let comment = self.string(pointer, json)?;
         if comment.chars().count() > MAX_COMMENT_CHARS {
@@ -235,17 +257,15 @@ mod tests {
     const ORDER: &str =
         r#"{"customerId":"c","currency":"RUB","items":[{"sku":"a","quantity":2,"unitAmount":50}],"comment":"x"}"#;
 
-    fn faults(json: &str) -> Vec<(String, String)> {
-        match NewOrder::parse(json.as_bytes()) {
-            Err(Rejected::Invalid(faults)) => {
-                faults.into_iter().map(|fault| (fault.pointer, fault.detail.into_owned())).collect()
-            }
-            other => panic!("{json}: {other:?}"),
+    fn pointers_of<T: fmt::Debug>(result: Result<T, Rejected>) -> Vec<String> {
+        match result {
+            Err(Rejected::Invalid(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
+            other => panic!("{other:?}"),
         }
     }
 
     fn pointers(json: &str) -> Vec<String> {
-        faults(json).into_iter().map(|(pointer, _)| pointer).collect()
+        pointers_of(NewOrder::parse(json.as_bytes()))
     }
 
     #[test]
@@ -328,6 +348,26 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert_eq!(pointers(&deep), [""]);
         assert_eq!(pointers(&ORDER.replace(r#""comment":"x""#, &format!(r#""comment":{deep}"#))), ["/comment"]);
+    }
+
+    #[test]
+    fn a_patch_sets_the_status_and_nothing_else() {
+        assert_eq!(Status::parse_patch(br#" {"status" : "\u0063onfirmed"} "#), Ok(Status::Confirmed));
+        for (patch, pointers) in [
+            ("{}", &["/status"][..]),
+            ("[]", &[""]),
+            ("null", &[""]),
+            (r#"{"status":null}"#, &["/status"]),
+            (r#"{"status":1}"#, &["/status"]),
+            (r#"{"status":"shipped"}"#, &["/status"]),
+            (r#"{"status":"Confirmed"}"#, &["/status"]),
+            (r#"{"status":"confirmed","status":"cancelled"}"#, &["/status"]),
+            (r#"{"status":"confirmed","comment":null,"version":2}"#, &["/comment", "/version"]),
+            (r#"{"Status":"confirmed"}"#, &["/Status", "/status"]),
+        ] {
+            assert_eq!(pointers_of(Status::parse_patch(patch.as_bytes())), pointers, "{patch}");
+        }
+        assert!(matches!(Status::parse_patch(b"{"), Err(Rejected::Malformed(_))));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::within;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
-use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError};
+use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use crate::settings::Settings;
 
 /// The newest of `migrations/`, whose schema these statements fit.
@@ -140,6 +140,26 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
         let mut rows = self.query(include_str!("sql/find_order.sql"), vec![uuid(id)]).await?;
+        rows.pop().map(order).transpose()
+    }
+
+    async fn change(
+        &self,
+        id: Uuid,
+        versions: &[i64],
+        status: Status,
+        now: Timestamp,
+    ) -> Result<Option<Order>, StoreError> {
+        let joined = |values: Vec<String>| ParameterValue::Str(values.join(","));
+        let parameters = vec![
+            uuid(id),
+            joined(versions.iter().map(i64::to_string).collect()),
+            text(status.as_str()),
+            joined(status.sources().iter().map(|source| source.as_str().to_owned()).collect()),
+            ParameterValue::Int64(now.timestamp_millis()),
+        ];
+        // The row comes back with the change: a SELECT behind it could already see the next one.
+        let mut rows = self.query(include_str!("sql/change_order.sql"), parameters).await?;
         rows.pop().map(order).transpose()
     }
 

@@ -99,7 +99,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn of(response: reqwest::Response, about: &str) -> Self {
+    pub async fn of(response: reqwest::Response, about: &str) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.text().await.unwrap_or_else(|error| panic!("a body for {about}: {error}"));
         Self { status, headers, body }

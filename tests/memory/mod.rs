@@ -12,8 +12,10 @@ use chrono::DateTime;
 use http::{Request, Response};
 use order::api::{Context, respond};
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
-use order::order::{Filter, Order, OrderStore, Placement, StoreError};
+use order::order::{Filter, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use uuid::Uuid;
+
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
 
 #[derive(Default)]
 pub struct MemoryKeys {
@@ -45,7 +47,7 @@ pub struct MemoryOrders {
     pub rows: RefCell<Vec<(String, Fingerprint, Order)>>,
     pub statements: Cell<u32>,
     pub failure: RefCell<Option<StoreError>>,
-    /// An insert commits, and its caller never learns of it.
+    /// A write commits, and its caller never learns of it.
     pub loses_replies: Cell<bool>,
 }
 
@@ -85,6 +87,29 @@ impl OrderStore for MemoryOrders {
     async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
         self.statement()?;
         Ok(self.rows.borrow().iter().find(|(.., order)| order.id == id).map(|(.., order)| order.clone()))
+    }
+
+    async fn change(
+        &self,
+        id: Uuid,
+        versions: &[i64],
+        status: Status,
+        _now: Timestamp,
+    ) -> Result<Option<Order>, StoreError> {
+        self.statement()?;
+        let mut rows = self.rows.borrow_mut();
+        let matching = rows.iter_mut().map(|(.., order)| order).find(|order| {
+            order.id == id && versions.contains(&order.version) && status.sources().contains(&order.status)
+        });
+        let changed = matching.map(|order| {
+            order.status = status;
+            order.version += 1;
+            order.clone()
+        });
+        if self.loses_replies.get() {
+            return Err(StoreError::Unavailable("the reply is lost".into()));
+        }
+        Ok(changed)
     }
 
     async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
@@ -137,6 +162,11 @@ impl TestApp {
         let request =
             Request::post("/orders").header("Idempotency-Key", key).header("Content-Type", "application/json");
         self.send(request.body(Bytes::copy_from_slice(order.as_bytes())).unwrap()).await
+    }
+
+    pub async fn patch(&self, path: &str, if_match: &str, patch: &str) -> Response<Bytes> {
+        let request = Request::patch(path).header("If-Match", if_match).header("Content-Type", MERGE_PATCH);
+        self.send(request.body(Bytes::copy_from_slice(patch.as_bytes())).unwrap()).await
     }
 
     pub fn order_count(&self) -> usize {
