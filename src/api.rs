@@ -11,6 +11,7 @@ use crate::idempotency::{Answer, IdempotencyKey, InvalidKey, KeyStore};
 use crate::order::{Filter, NewOrder, Order, OrderStore, Status, Timestamp};
 use crate::place_order::{Outcome, place_order};
 use crate::problem::{Cause, MERGE_PATCH, Problem};
+use crate::trace::{self, KeyStart, OrderId};
 
 mod list;
 
@@ -43,11 +44,24 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     request: Request<Bytes>,
 ) -> Response<Bytes> {
     let is_head = request.method() == Method::HEAD;
+    let key = idempotency_key(request.headers()).ok();
+    let path_id = match Route::of(request.uri().path()) {
+        Some(Route::Order(id)) => order_id(id).ok(),
+        _ => None,
+    };
     let mut response = route(context, request).await.unwrap_or_else(Problem::into_response);
+    let extensions = response.extensions_mut();
+    key.map(|key| extensions.insert(KeyStart::of(&key)));
+    path_id.map(|id| extensions.insert(OrderId(id)));
     if is_head {
         *response.body_mut() = Bytes::new();
     }
     response
+}
+
+/// The template of a path, such as `/orders/{orderId}`, for the log; `*` for one that is not known.
+pub fn route_template(path: &str) -> &'static str {
+    Route::of(path).map_or("*", Route::template)
 }
 
 /// A known path.
@@ -69,6 +83,16 @@ impl<'a> Route<'a> {
             ["readyz"] => Self::Readiness,
             _ => return None,
         })
+    }
+
+    /// For the log.
+    fn template(self) -> &'static str {
+        match self {
+            Self::Orders => "/orders",
+            Self::Order(_) => "/orders/{orderId}",
+            Self::Health => "/healthz",
+            Self::Readiness => "/readyz",
+        }
     }
 
     /// The `Allow` header.
@@ -109,18 +133,21 @@ async fn create_order<K: KeyStore, O: OrderStore>(
     let key = idempotency_key(request.headers())?;
     let new_order = NewOrder::parse(bounded_body(request)?)?;
     match place_order(context.keys, context.orders, &key, new_order, context.order_id, context.now).await? {
-        Outcome::Placed(answer) => created(answer, HeaderValue::from_static("false")),
-        Outcome::Replayed(answer) => created(answer, HeaderValue::from_static("true")),
+        Outcome::Placed(answer) => created(answer, "false", trace::Outcome::Placed),
+        Outcome::ReplayedFromRedis(answer) => created(answer, "true", trace::Outcome::ReplayedFromRedis),
+        Outcome::ReplayedFromPostgres(answer) => created(answer, "true", trace::Outcome::ReplayedFromPostgres),
         Outcome::KeyReused => Err(Problem::IdempotencyKeyReused),
     }
 }
 
-fn created(answer: Answer, replayed: HeaderValue) -> Result<Response<Bytes>, Problem> {
+fn created(answer: Answer, replayed: &'static str, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
     let mut response = json_response(StatusCode::CREATED, answer.body);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
     headers.insert(header::ETAG, etag(1)?);
-    headers.insert(IDEMPOTENT_REPLAYED, replayed);
+    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static(replayed));
+    response.extensions_mut().insert(outcome);
+    response.extensions_mut().insert(OrderId(answer.order_id));
     Ok(response)
 }
 
@@ -146,11 +173,18 @@ async fn patch_order<K: KeyStore, O: OrderStore>(
     let versions = named_versions(request.headers())?;
     let status = Status::parse_patch(bounded_body(request)?)?;
     match change_order(context.orders, id, &versions, status, context.now).await? {
-        Change::Made(order) | Change::Repeated(order) => present_order(&order),
+        Change::Made(order) => changed(&order, trace::Outcome::Changed),
+        Change::Repeated(order) => changed(&order, trace::Outcome::ChangeRepeated),
         Change::NotFound => Err(Problem::OrderNotFound),
         Change::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
         Change::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
     }
+}
+
+fn changed(order: &Order, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
+    let mut response = present_order(order)?;
+    response.extensions_mut().insert(outcome);
+    Ok(response)
 }
 
 /// The order as it is now.

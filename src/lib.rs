@@ -8,6 +8,7 @@
 //! - [`order`]: what an order is and how one is read from JSON; trait `OrderStore`
 //! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`
 //! - [`problem`]: every refusal and failure a client can see
+//! - [`trace`]: the line that the log gets for each request
 //! - [`settings`]: variables into typed values
 //! - `spin`: the glue to Spin's host, built for wasm only
 //!
@@ -30,6 +31,7 @@ pub mod order;
 pub mod place_order;
 pub mod problem;
 pub mod settings;
+pub mod trace;
 
 #[cfg(target_family = "wasm")]
 mod spin;

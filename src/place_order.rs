@@ -9,8 +9,10 @@ use uuid::Uuid;
 pub enum Outcome {
     /// This request placed the order.
     Placed(Answer),
-    /// An earlier request with this key and this order did; here is what it was answered.
-    Replayed(Answer),
+    /// An earlier request with this key and this order did; here is what it was answered, as Redis tells it.
+    ReplayedFromRedis(Answer),
+    /// The same, as PostgreSQL tells it.
+    ReplayedFromPostgres(Answer),
     /// The key belongs to another order. Nothing was written.
     KeyReused,
 }
@@ -34,7 +36,7 @@ pub async fn place_order(
     if let Some(record) = keys.find(key).await
         && record.fingerprint == fingerprint
     {
-        return Ok(Outcome::Replayed(record.answer));
+        return Ok(Outcome::ReplayedFromRedis(record.answer));
     }
 
     // One statement decides. A concurrent duplicate waits in it on the unique index until the first one commits.
@@ -50,7 +52,7 @@ pub async fn place_order(
 
     Ok(match (placed_here, record.fingerprint == fingerprint) {
         (true, _) => Outcome::Placed(record.answer),
-        (false, true) => Outcome::Replayed(record.answer),
+        (false, true) => Outcome::ReplayedFromPostgres(record.answer),
         (false, false) => Outcome::KeyReused,
     })
 }

@@ -67,6 +67,10 @@ pub enum Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause(pub String);
 
+/// Which problem a response is, for the log. Rides along like [`Cause`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slug(pub &'static str);
+
 /// Seconds after which a retry is worth while: longer than a lock or a short outage lasts.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -178,6 +182,7 @@ impl Problem {
         // A struct of texts and numbers always serialises.
         let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
         *response.status_mut() = status;
+        response.extensions_mut().insert(Slug(slug));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {

@@ -5,22 +5,23 @@ use std::future::Future;
 use std::io::Write;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use futures::future::{Either, select};
 use http::{Response, header};
 use http_body_util::Full;
-use serde::Serialize;
 use spin_sdk::http::Request;
 use spin_sdk::http_service;
 use spin_sdk::wasip3::random::random::get_random_u64;
 use uuid::Uuid;
 
 use crate::api::{self, Context, MAX_BODY_BYTES};
-use crate::problem::{Cause, Problem};
+use crate::order::Timestamp;
+use crate::problem::Problem;
 use crate::settings::{Settings, VARIABLES};
+use crate::trace::{self, Measured};
 use postgres_orders::PostgresOrderStore;
 use redis_keys::RedisKeyStore;
 
@@ -33,13 +34,16 @@ const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
 /// Answers every request: an error that left this function would lose status, body and headers.
 #[http_service]
 async fn handle(request: Request) -> Response<Full<Bytes>> {
+    let (started, now_ms) = (Instant::now(), now_ms());
+    let (method, route) = (request.method().clone(), api::route_template(request.uri().path()));
+    let mut measured =
+        Measured { at: timestamp(now_ms), duration: Duration::ZERO, redis: Duration::ZERO, postgres: Duration::ZERO };
     let mut response = match settings().await {
-        Ok(settings) => answer(&settings, request).await,
+        Ok(settings) => answer(&settings, request, now_ms, &mut measured).await,
         Err(cause) => Problem::Internal(cause).into_response(),
     };
-    if let Some(Cause(cause)) = response.extensions().get() {
-        log("request failed", cause);
-    }
+    measured.duration = started.elapsed();
+    print(trace::request_line(&method, route, &response, &measured));
     // The length lets a client see that an answer was cut: without it the host ends the body of an instance that
     // died behind the head as if it were whole. An empty body is that of HEAD or 304.
     let length = response.body().len();
@@ -49,19 +53,24 @@ async fn handle(request: Request) -> Response<Full<Bytes>> {
     response.map(Full::new)
 }
 
-async fn answer(settings: &Settings, request: Request) -> Response<Bytes> {
+async fn answer(settings: &Settings, request: Request, now_ms: u64, measured: &mut Measured) -> Response<Bytes> {
     let (head, body) = request.into_parts();
     let Some(body) = read_body(body).await else {
         return Problem::MalformedJson("the body was cut off".into()).into_response();
     };
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let context = Context {
-        keys: &RedisKeyStore::new(settings),
-        orders: &PostgresOrderStore::new(settings),
-        now: DateTime::from_timestamp_millis(now_ms as i64).unwrap_or_default(),
-        order_id: order_id(now_ms),
-    };
-    api::respond(&context, http::Request::from_parts(head, body)).await
+    let (keys, orders) = (RedisKeyStore::new(settings), PostgresOrderStore::new(settings));
+    let context = Context { keys: &keys, orders: &orders, now: measured.at, order_id: order_id(now_ms) };
+    let response = api::respond(&context, http::Request::from_parts(head, body)).await;
+    (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
+    response
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+fn timestamp(ms: u64) -> Timestamp {
+    DateTime::from_timestamp_millis(ms as i64).unwrap_or_default()
 }
 
 /// The body, or more than [`MAX_BODY_BYTES`] of it. `None` if the client broke off.
@@ -120,18 +129,14 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<
     }
 }
 
-#[derive(Serialize)]
-struct LogLine<'a> {
-    level: &'static str,
-    event: &'a str,
-    cause: &'a str,
+/// Logs a condition that the request gets over.
+fn warn(event: &str, cause: &str) {
+    print(trace::warning_line(timestamp(now_ms()), event, cause));
 }
 
 /// One JSON line on stderr, where Spin collects a component's log.
-fn log(event: &str, cause: &str) {
-    if let Ok(mut line) = serde_json::to_string(&LogLine { level: "error", event, cause }) {
-        // In one write, so that the lines of two instances do not mix. Nothing is left to do if it fails.
-        line.push('\n');
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    }
+fn print(mut line: String) {
+    // In one write, so that the lines of two instances do not mix. Nothing is left to do if it fails.
+    line.push('\n');
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

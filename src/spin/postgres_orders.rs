@@ -1,5 +1,8 @@
 //! Orders in PostgreSQL. A connection is taken from the host's pool for one statement and given back behind it.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use chrono::DateTime;
 use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
 use uuid::Uuid;
@@ -12,14 +15,20 @@ use crate::settings::Settings;
 /// The newest of `migrations/`, whose schema these statements fit.
 const SCHEMA: &str = "20261123000000_create_orders";
 
-/// An `OrderStore` without state of its own: the pool is the host's.
+/// The `OrderStore` of one request. The pool is the host's.
 pub struct PostgresOrderStore<'a> {
     settings: &'a Settings,
+    spent: Cell<Duration>,
 }
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings) -> Self {
-        Self { settings }
+        Self { settings, spent: Cell::new(Duration::ZERO) }
+    }
+
+    /// How long this request has waited for PostgreSQL.
+    pub fn spent(&self) -> Duration {
+        self.spent.get()
     }
 
     /// Runs a statement for its row count, which costs less than rows do.
@@ -46,7 +55,10 @@ impl<'a> PostgresOrderStore<'a> {
     }
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        match within(self.settings.pg_deadline, work).await {
+        let started = Instant::now();
+        let result = within(self.settings.pg_deadline, work).await;
+        self.spent.set(self.spent.get() + started.elapsed());
+        match result {
             Some(result) => result.map_err(Failure::Host),
             None => Err(Failure::Late(self.settings.pg_deadline.as_millis())),
         }

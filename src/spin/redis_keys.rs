@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spin_sdk::redis::{Connection, Error, RedisParameter};
 
-use super::{log, within};
+use super::{warn, within};
 use crate::idempotency::{IdempotencyKey, KeyRecord, KeyStore};
 use crate::settings::Settings;
 
@@ -26,6 +26,11 @@ pub struct RedisKeyStore<'a> {
 impl<'a> RedisKeyStore<'a> {
     pub fn new(settings: &'a Settings) -> Self {
         Self { settings, budget: Cell::new(settings.redis_deadline) }
+    }
+
+    /// How long this request has waited for Redis.
+    pub fn spent(&self) -> Duration {
+        self.settings.redis_deadline.saturating_sub(self.budget.get())
     }
 
     /// Runs `command` within the budget. After a failure the connection is replaced, since it may be broken.
@@ -57,7 +62,7 @@ impl<'a> RedisKeyStore<'a> {
             }
         };
         forget(used.take());
-        log(event, &cause);
+        warn(event, &cause);
         None
     }
 
@@ -92,7 +97,7 @@ impl KeyStore for RedisKeyStore<'_> {
         let bytes = self.call("redis get failed", async |redis| redis.get(name).await).await??;
         let record = KeyRecord::decode(key, &bytes);
         if record.is_none() {
-            log("redis entry unreadable", "not a whole record of this version and key; it is written anew");
+            warn("redis entry unreadable", "not a whole record of this version and key; it is written anew");
         }
         record
     }

@@ -4,6 +4,7 @@
 
 mod changes;
 mod connections;
+mod logs;
 mod redis_liar;
 mod support;
 

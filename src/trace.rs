@@ -1,0 +1,210 @@
+//! What the log says of a request. Pure: the entry point measures and prints.
+
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+use std::time::Duration;
+use uuid::Uuid;
+
+use crate::idempotency::IdempotencyKey;
+use crate::order::Timestamp;
+use crate::problem::{Cause, Slug};
+
+/// What a request came to. Rides along in the response's extensions; no client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Outcome {
+    /// This request placed an order.
+    #[serde(rename = "placed")]
+    Placed,
+    /// A repeat, answered without PostgreSQL.
+    #[serde(rename = "replayed from redis")]
+    ReplayedFromRedis,
+    /// A repeat that Redis did not know.
+    #[serde(rename = "replayed from postgres")]
+    ReplayedFromPostgres,
+    /// The key belongs to another order.
+    #[serde(rename = "key reused")]
+    KeyReused,
+    /// This request changed an order.
+    #[serde(rename = "changed")]
+    Changed,
+    /// A repeat of the change before.
+    #[serde(rename = "change repeated")]
+    ChangeRepeated,
+    /// A read.
+    #[serde(rename = "answered")]
+    Answered,
+    /// Any other 4xx.
+    #[serde(rename = "refused")]
+    Refused,
+    /// A 5xx: the outcome may be unknown.
+    #[serde(rename = "failed")]
+    Failed,
+}
+
+/// The order that a request was about. Rides along like [`Outcome`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderId(pub Uuid);
+
+/// The beginning of the request's key. Rides along like [`Outcome`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyStart(pub String);
+
+/// Most characters of a key that are logged: enough to find a request, too few to repeat it.
+const KEY_START_CHARS: usize = 8;
+
+impl KeyStart {
+    /// Eight characters, or half of a key that has no more.
+    pub fn of(key: &IdempotencyKey) -> Self {
+        let key = key.as_str();
+        let shown = if key.len() > KEY_START_CHARS { KEY_START_CHARS } else { key.len() / 2 };
+        Self(key.chars().take(shown).collect())
+    }
+}
+
+/// What only the entry point knows of a request.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// When it came.
+    pub at: Timestamp,
+    /// From its arrival to its answer.
+    pub duration: Duration,
+    /// Spent on Redis.
+    pub redis: Duration,
+    /// Spent on PostgreSQL, connections included.
+    pub postgres: Duration,
+}
+
+#[derive(Serialize)]
+struct RequestLine<'a> {
+    time: String,
+    level: &'static str,
+    event: &'static str,
+    method: &'a str,
+    route: &'static str,
+    status: u16,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pg_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+}
+
+/// The one line of a request, without the line break.
+pub fn request_line<B>(method: &Method, route: &'static str, response: &Response<B>, measured: &Measured) -> String {
+    let (status, extensions) = (response.status(), response.extensions());
+    let problem = extensions.get().map(|Slug(slug)| *slug);
+    let outcome = extensions.get().copied().unwrap_or(match (status, problem) {
+        _ if status.is_server_error() => Outcome::Failed,
+        (_, Some("idempotency-key-reused")) => Outcome::KeyReused,
+        _ if status.is_client_error() => Outcome::Refused,
+        _ => Outcome::Answered,
+    });
+    let line = RequestLine {
+        time: measured.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        level: if status >= StatusCode::INTERNAL_SERVER_ERROR { "error" } else { "info" },
+        event: "request",
+        // Whatever else a client invents is one word, so that the line stays short.
+        method: if is_standard(method) { method.as_str() } else { "other" },
+        route,
+        status: status.as_u16(),
+        outcome,
+        problem,
+        order_id: extensions.get().map(|OrderId(id)| *id),
+        key: extensions.get().map(|KeyStart(start)| start.as_str()),
+        duration_ms: milliseconds(measured.duration),
+        redis_ms: Some(milliseconds(measured.redis)).filter(|ms| *ms > 0.0),
+        pg_ms: Some(milliseconds(measured.postgres)).filter(|ms| *ms > 0.0),
+        cause: extensions.get().map(|Cause(cause)| cause.as_str()),
+    };
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+/// One line for a condition that was got over, such as a Redis that does not answer.
+pub fn warning_line(at: Timestamp, event: &str, cause: &str) -> String {
+    #[derive(Serialize)]
+    struct WarningLine<'a> {
+        time: String,
+        level: &'static str,
+        event: &'a str,
+        cause: &'a str,
+    }
+    let time = at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    serde_json::to_string(&WarningLine { time, level: "warn", event, cause }).unwrap_or_default()
+}
+
+fn is_standard(method: &Method) -> bool {
+    [&Method::GET, &Method::HEAD, &Method::POST, &Method::PATCH, &Method::PUT, &Method::DELETE, &Method::OPTIONS]
+        .contains(&method)
+}
+
+/// To the microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn line(response: &Response<()>) -> serde_json::Value {
+        let measured = Measured {
+            at: Timestamp::from_timestamp_millis(1_795_435_200_123).unwrap(),
+            duration: Duration::from_nanos(1_234_567),
+            redis: Duration::from_micros(310),
+            postgres: Duration::ZERO,
+        };
+        let method = Method::from_bytes(b"BREW").unwrap();
+        serde_json::from_str(&request_line(&method, "/orders", response, &measured)).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_what_is_known_and_nothing_empty() {
+        let mut response = Response::new(());
+        response.extensions_mut().insert(Outcome::ReplayedFromRedis);
+        response.extensions_mut().insert(OrderId(Uuid::nil()));
+        response.extensions_mut().insert(KeyStart::of(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap()));
+        let expected = json!({
+            "time": "2026-11-23T12:00:00.123Z", "level": "info", "event": "request", "method": "other",
+            "route": "/orders", "status": 200, "outcome": "replayed from redis",
+            "order_id": "00000000-0000-0000-0000-000000000000", "key": r#""}\{0123"#, "duration_ms": 1.234, "redis_ms": 0.31,
+        });
+        assert_eq!(line(&response), expected);
+    }
+
+    #[test]
+    fn without_an_outcome_the_status_tells_it() {
+        for (status, slug, outcome, level) in [
+            (200, None, "answered", "info"),
+            (304, None, "answered", "info"),
+            (404, Some("order-not-found"), "refused", "info"),
+            (422, Some("idempotency-key-reused"), "key reused", "info"),
+            (503, None, "failed", "error"),
+            (500, Some("internal"), "failed", "error"),
+        ] {
+            let mut response = Response::builder().status(status).body(()).unwrap();
+            if let Some(slug) = slug {
+                response.extensions_mut().insert(Slug(slug));
+            }
+            let line = line(&response);
+            assert_eq!((&line["outcome"], &line["level"]), (&json!(outcome), &json!(level)), "{status}");
+            assert_eq!(line.get("problem"), slug.map(|slug| json!(slug)).as_ref());
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_logged_whole() {
+        for (key, start) in [("0123456789", "01234567"), ("012345678", "01234567"), ("01234567", "0123"), ("a", "")] {
+            assert_eq!(KeyStart::of(&IdempotencyKey::parse(key.as_bytes()).unwrap()).0, start);
+        }
+    }
+}

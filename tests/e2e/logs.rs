@@ -1,0 +1,143 @@
+//! What the component writes to its log: one JSON line for each request, and one for each trouble it got over.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
+use tokio::process::Command;
+
+use super::support::*;
+
+async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> (String, Value) {
+    let line =
+        tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("a line").unwrap().unwrap();
+    let json = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+    (line, json)
+}
+
+/// The members that are the same in every run.
+fn stable(line: &Value) -> Value {
+    let names = ["level", "event", "method", "route", "status", "outcome", "problem", "order_id", "key"];
+    let members = names.iter().filter_map(|name| Some(((*name).to_owned(), line.get(name)?.clone())));
+    Value::Object(members.collect())
+}
+
+#[tokio::test]
+async fn each_request_leaves_one_line_and_no_secret() {
+    // Redis is a port where nothing listens, so that each request also has a trouble to tell.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut host = Command::new("target/host/order-host")
+        .args(["--listen", "127.0.0.1:0"])
+        .env("SPIN_VARIABLE_REDIS_PORT", closed.to_string())
+        .env("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(host.stdout.take().unwrap()).lines();
+    let mut log = BufReader::new(host.stderr.take().unwrap()).lines();
+    let url = out.next_line().await.unwrap().unwrap().strip_prefix("Serving ").unwrap().to_owned();
+    let http = reqwest::Client::new();
+
+    // Every printable character that JSON escapes, within the first eight.
+    let secret = fresh_key();
+    let key = format!("\"\\\"\\\\{{'{secret}\"");
+    let start = format!("\"\\{{'{}", &secret[..4]);
+    let place = |body: &str| {
+        let request = http.post(format!("{url}/orders?x=hidden")).header("Idempotency-Key", &key);
+        request.header("Content-Type", "application/json").body(body.to_owned()).send()
+    };
+    let mut order_id = Value::Null;
+    for (body, status, outcome, problem) in [
+        (ORDER, 201, "placed", None),
+        (ORDER, 201, "replayed from postgres", None),
+        (&ORDER.replace("59900", "1"), 422, "key reused", Some("idempotency-key-reused")),
+        ("{}", 422, "refused", Some("invalid-order")),
+    ] {
+        let answer: Value = place(body).await.unwrap().json().await.unwrap();
+        if order_id.is_null() {
+            order_id = answer["orderId"].clone();
+        }
+        let mut warnings = 0;
+        let (text, line) = loop {
+            let (text, line) = next(&mut log).await;
+            if line["level"] != "warn" {
+                break (text, line);
+            }
+            warnings += 1;
+            assert!(line["event"].as_str().unwrap().starts_with("redis ") && line["cause"] != "", "{text}");
+            assert!(!text.contains("a-redis-secret") && !text.contains(&secret), "{text}");
+        };
+        let mut expected = json!({
+            "level": "info", "event": "request", "method": "POST", "route": "/orders", "status": status,
+            "outcome": outcome, "key": start,
+        });
+        if let Some(slug) = problem {
+            expected["problem"] = slug.into();
+        }
+        if status == 201 {
+            expected["order_id"] = order_id.clone();
+        }
+        assert_eq!(stable(&line), expected, "{text}");
+        let asked_the_stores = outcome != "refused";
+        assert_eq!(warnings > 0, asked_the_stores, "{text}");
+        assert_eq!(line.get("redis_ms").is_some() && line.get("pg_ms").is_some(), asked_the_stores, "{text}");
+        let spent = line["redis_ms"].as_f64().unwrap_or_default() + line["pg_ms"].as_f64().unwrap_or_default();
+        assert!(line["duration_ms"].as_f64().unwrap() >= spent, "{text}");
+        for hidden in [&secret, "c-42", "BOOK-1", "x=hidden", &variable("SPIN_VARIABLE_PG_PASSWORD")] {
+            assert!(!text.contains(hidden), "{hidden} in {text}");
+        }
+    }
+
+    let path = format!("/orders/{}", order_id.as_str().unwrap());
+    let patch = |if_match: &str| {
+        let request = http.patch(format!("{url}{path}")).header("If-Match", if_match);
+        request.header("Content-Type", "application/merge-patch+json").body(r#"{"status":"confirmed"}"#).send()
+    };
+    for (if_match, status, outcome, problem) in [
+        ("\"1\"", 200, "changed", None),
+        ("\"1\"", 200, "change repeated", None),
+        ("\"9\"", 412, "refused", Some("precondition-failed")),
+    ] {
+        patch(if_match).await.unwrap();
+        let (text, line) = next(&mut log).await;
+        let mut expected = json!({
+            "level": "info", "event": "request", "method": "PATCH", "route": "/orders/{orderId}", "status": status,
+            "outcome": outcome, "order_id": order_id,
+        });
+        if let Some(slug) = problem {
+            expected["problem"] = slug.into();
+        }
+        assert_eq!(stable(&line), expected, "{text}");
+    }
+    http.get(format!("{url}/no/such/path")).send().await.unwrap();
+    let (_, line) = next(&mut log).await;
+    assert_eq!(
+        (&line["route"], &line["outcome"], &line["problem"]),
+        (&json!("*"), &json!("refused"), &json!("not-found"))
+    );
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_with_its_cause() {
+    let mut host = Command::new("target/host/order-host")
+        .args(["--listen", "127.0.0.1:0"])
+        .env("SPIN_VARIABLE_PG_PASSWORD", "wrong-password")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(host.stdout.take().unwrap()).lines();
+    let mut log = BufReader::new(host.stderr.take().unwrap()).lines();
+    let url = out.next_line().await.unwrap().unwrap().strip_prefix("Serving ").unwrap().to_owned();
+    for path in ["/orders", "/readyz"] {
+        assert_eq!(reqwest::get(format!("{url}{path}")).await.unwrap().status(), 503);
+        let (text, line) = next(&mut log).await;
+        let expected = (&json!("error"), &json!("failed"), &json!(path));
+        assert_eq!((&line["level"], &line["outcome"], &line["route"]), expected, "{text}");
+        assert!(!line["cause"].as_str().unwrap().is_empty() && !text.contains("wrong-password"), "{text}");
+    }
+}
