@@ -9,10 +9,14 @@ use uuid::Uuid;
 use crate::change_order::{Change, change_order};
 use crate::idempotency::{Answer, IdempotencyKey, InvalidKey, KeyStore};
 use crate::order::{Filter, NewOrder, Order, OrderStore, Status, Timestamp};
+use crate::pages;
 use crate::place_order::{Outcome, place_order};
 use crate::problem::{Cause, MERGE_PATCH, Problem};
 use crate::trace::{self, KeyStart, OrderId};
 
+use documents::{document, page};
+
+mod documents;
 mod list;
 
 /// Largest request body, in bytes.
@@ -25,6 +29,8 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 
 /// What `POST /orders` reads, and what every answer but a problem is.
 const JSON: &str = "application/json";
+/// RFC 9512.
+const YAML: &str = "application/yaml";
 
 /// What a request needs from outside. Time and ids come in as values, so that the core stays pure.
 pub struct Context<'a, K, O> {
@@ -44,15 +50,19 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     request: Request<Bytes>,
 ) -> Response<Bytes> {
     let is_head = request.method() == Method::HEAD;
+    // Both for the log, whatever becomes of the request.
     let key = idempotency_key(request.headers()).ok();
     let path_id = match Route::of(request.uri().path()) {
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
     let mut response = route(context, request).await.unwrap_or_else(Problem::into_response);
-    let extensions = response.extensions_mut();
-    key.map(|key| extensions.insert(KeyStart::of(&key)));
-    path_id.map(|id| extensions.insert(OrderId(id)));
+    if let Some(key) = key {
+        response.extensions_mut().insert(KeyStart::of(&key));
+    }
+    if let Some(id) = path_id {
+        response.extensions_mut().insert(OrderId(id));
+    }
     if is_head {
         *response.body_mut() = Bytes::new();
     }
@@ -67,6 +77,10 @@ pub fn route_template(path: &str) -> &'static str {
 /// A known path.
 #[derive(Clone, Copy)]
 enum Route<'a> {
+    Home,
+    OpenApi,
+    Problems,
+    Problem(&'a str),
     Orders,
     Order(&'a str),
     Health,
@@ -77,6 +91,10 @@ impl<'a> Route<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
         Some(match *segments.as_slice() {
+            [""] => Self::Home,
+            ["openapi.yaml"] => Self::OpenApi,
+            ["problems"] | ["problems", ""] => Self::Problems,
+            ["problems", slug] => Self::Problem(slug),
             ["orders"] => Self::Orders,
             ["orders", id] => Self::Order(id),
             ["healthz"] => Self::Health,
@@ -88,6 +106,10 @@ impl<'a> Route<'a> {
     /// For the log.
     fn template(self) -> &'static str {
         match self {
+            Self::Home => "/",
+            Self::OpenApi => "/openapi.yaml",
+            Self::Problems => "/problems/",
+            Self::Problem(_) => "/problems/{slug}",
             Self::Orders => "/orders",
             Self::Order(_) => "/orders/{orderId}",
             Self::Health => "/healthz",
@@ -100,7 +122,9 @@ impl<'a> Route<'a> {
         match self {
             Self::Orders => "GET, HEAD, POST",
             Self::Order(_) => "GET, HEAD, PATCH",
-            Self::Health | Self::Readiness => "GET, HEAD",
+            Self::Home | Self::OpenApi | Self::Problems | Self::Problem(_) | Self::Health | Self::Readiness => {
+                "GET, HEAD"
+            }
         }
     }
 }
@@ -114,10 +138,15 @@ async fn route<K: KeyStore, O: OrderStore>(
         &Method::HEAD => &Method::GET,
         method => method,
     };
+    let headers = request.headers();
     match (method, route) {
+        (&Method::GET, Route::Home) => page(headers, pages::HOME),
+        (&Method::GET, Route::OpenApi) => document(headers, YAML, include_str!("../docs/openapi.yaml")),
+        (&Method::GET, Route::Problems) => page(headers, pages::problem_list()),
+        (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
         (&Method::GET, Route::Orders) => list::list_orders(context.orders, request.uri().query()).await,
         (&Method::POST, Route::Orders) => create_order(context, &request).await,
-        (&Method::GET, Route::Order(id)) => show_order(context.orders, id, request.headers()).await,
+        (&Method::GET, Route::Order(id)) => show_order(context.orders, id, headers).await,
         (&Method::PATCH, Route::Order(id)) => patch_order(context, id, &request).await,
         (&Method::GET, Route::Health) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
         (&Method::GET, Route::Readiness) => readiness(context).await,
@@ -154,13 +183,14 @@ fn created(answer: Answer, replayed: &'static str, outcome: trace::Outcome) -> R
 async fn show_order(orders: &impl OrderStore, id: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Problem> {
     let order = orders.find(order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
     let etag = etag(order.version)?;
-    if matches(headers, &etag) {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().insert(header::ETAG, etag);
-        return Ok(response);
-    }
-    present_order(&order)
+    if matches(headers, &etag) { Ok(not_modified(etag)) } else { present_order(&order) }
+}
+
+fn not_modified(etag: HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().insert(header::ETAG, etag);
+    response
 }
 
 async fn patch_order<K: KeyStore, O: OrderStore>(

@@ -8,6 +8,7 @@
 //! - [`order`]: what an order is and how one is read from JSON; trait `OrderStore`
 //! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`
 //! - [`problem`]: every refusal and failure a client can see
+//! - [`pages`]: what people see: the first page, a page for each problem
 //! - [`trace`]: the line that the log gets for each request
 //! - [`settings`]: variables into typed values
 //! - `spin`: the glue to Spin's host, built for wasm only
@@ -28,6 +29,7 @@ pub mod api;
 pub mod change_order;
 pub mod idempotency;
 pub mod order;
+pub mod pages;
 pub mod place_order;
 pub mod problem;
 pub mod settings;

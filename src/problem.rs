@@ -1,11 +1,15 @@
 //! The RFC 9457 catalogue: every refusal and failure a client can see.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use serde::Serialize;
 
 use crate::idempotency::InvalidKey;
-use crate::order::{Fault, Rejected, Status as OrderStatus, StoreError};
+use crate::order::{Fault, Rejected, Status, StoreError};
+
+pub use catalogue::Entry;
+
+mod catalogue;
 
 /// What `PATCH` reads: RFC 7396. A `415` names it in `Accept-Patch`.
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -35,9 +39,9 @@ pub enum Problem {
     /// No order goes from the one status to the other: 409.
     TransitionNotAllowed {
         /// Where the order stands.
-        from: OrderStatus,
+        from: Status,
         /// Where it was to go.
-        to: OrderStatus,
+        to: Status,
     },
     /// The order is at another version than `If-Match` names: 412.
     PreconditionFailed {
@@ -85,48 +89,6 @@ struct ProblemJson<'a> {
 }
 
 impl Problem {
-    /// The one table: slug, status, title.
-    fn entry(&self) -> (&'static str, StatusCode, &'static str) {
-        use StatusCode as Status;
-        match self {
-            Self::IdempotencyKeyMissing => {
-                ("idempotency-key-missing", Status::BAD_REQUEST, "Idempotency-Key is missing")
-            }
-            Self::IdempotencyKeyInvalid(_) => {
-                ("idempotency-key-invalid", Status::BAD_REQUEST, "Idempotency-Key is invalid")
-            }
-            Self::MalformedJson(_) => ("malformed-json", Status::BAD_REQUEST, "The body is not JSON"),
-            Self::InvalidParameter(_) => ("invalid-parameter", Status::BAD_REQUEST, "A query parameter is invalid"),
-            Self::NotFound => ("not-found", Status::NOT_FOUND, "No such resource"),
-            Self::OrderNotFound => ("order-not-found", Status::NOT_FOUND, "No such order"),
-            Self::MethodNotAllowed { .. } => ("method-not-allowed", Status::METHOD_NOT_ALLOWED, "Method not allowed"),
-            Self::IdempotencyKeyInUse(_) => {
-                ("idempotency-key-in-use", Status::CONFLICT, "A request with this key is still running")
-            }
-            Self::TransitionNotAllowed { .. } => {
-                ("transition-not-allowed", Status::CONFLICT, "The order cannot move to this status")
-            }
-            Self::PreconditionFailed { .. } => {
-                ("precondition-failed", Status::PRECONDITION_FAILED, "The order has moved on")
-            }
-            Self::PayloadTooLarge => ("payload-too-large", Status::PAYLOAD_TOO_LARGE, "The body is too large"),
-            Self::UnsupportedMediaType { .. } => {
-                ("unsupported-media-type", Status::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type")
-            }
-            Self::InvalidOrder(_) => ("invalid-order", Status::UNPROCESSABLE_ENTITY, "The order is invalid"),
-            Self::IdempotencyKeyReused => {
-                ("idempotency-key-reused", Status::UNPROCESSABLE_ENTITY, "The key belongs to another order")
-            }
-            Self::PreconditionRequired => {
-                ("precondition-required", Status::PRECONDITION_REQUIRED, "If-Match is missing")
-            }
-            Self::Internal(_) => ("internal", Status::INTERNAL_SERVER_ERROR, "Internal error"),
-            Self::StoreUnavailable(_) => {
-                ("store-unavailable", Status::SERVICE_UNAVAILABLE, "The order store is unavailable")
-            }
-        }
-    }
-
     /// For the client; never a database's or a library's text about the inside.
     fn detail(&self) -> String {
         match self {
@@ -169,7 +131,7 @@ impl Problem {
 
     /// The answer, with the cause in its extensions.
     pub fn into_response(self) -> Response<Bytes> {
-        let (slug, status, title) = self.entry();
+        let Entry { slug, status, title, .. } = self.entry();
         let errors: &[Fault] = if let Self::InvalidOrder(errors) = &self { errors } else { &[] };
         let detail = self.detail();
         let json = ProblemJson {

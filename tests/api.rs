@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod memory;
+#[path = "api/openapi.rs"]
+mod openapi;
+#[path = "api/pages.rs"]
+mod pages;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -441,6 +445,10 @@ async fn other_methods_and_paths_are_refused() {
         ("PUT", "/orders/1", "GET, HEAD, PATCH"),
         ("POST", "/healthz", "GET, HEAD"),
         ("POST", "/readyz", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("POST", "/openapi.yaml", "GET, HEAD"),
+        ("DELETE", "/problems/", "GET, HEAD"),
+        ("PUT", "/problems/internal", "GET, HEAD"),
         ("BREW", "/orders", "GET, HEAD, POST"),
     ] {
         let request = Request::builder().method(method).uri(path).body(Bytes::new()).unwrap();
@@ -448,7 +456,7 @@ async fn other_methods_and_paths_are_refused() {
         assert_problem(&refused, 405, "method-not-allowed");
         assert_eq!(header(&refused, "allow"), allow);
     }
-    for path in ["/nowhere", "/orders/1/2", "//orders", "/ORDERS"] {
+    for path in ["/nowhere", "/orders/1/2", "//orders", "/ORDERS", "/problems/x", "/problems/internal/", "//"] {
         assert_problem(&app.get(path).await, 404, "not-found");
     }
 }
@@ -457,7 +465,8 @@ async fn other_methods_and_paths_are_refused() {
 async fn head_answers_as_get_without_a_body() {
     let app = TestApp::default();
     let first = app.place("k", ORDER).await;
-    for path in [header(&first, "location"), "/orders", "/healthz", "/readyz", "/nowhere"] {
+    let pages = ["/", "/openapi.yaml", "/problems/", "/problems/internal", "/problems/nothing"];
+    for path in [header(&first, "location"), "/orders", "/healthz", "/readyz", "/nowhere"].into_iter().chain(pages) {
         let get = app.get(path).await;
         let head = app.send(Request::head(path).body(Bytes::new()).unwrap()).await;
         assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{path}");

@@ -140,17 +140,16 @@ pub struct TestApp {
     pub keys: MemoryKeys,
     pub orders: MemoryOrders,
     pub requests: Cell<u128>,
+    /// The id and the time of every further request; else each has its own.
+    pub fixed: Cell<Option<(Uuid, Timestamp)>>,
 }
 
 impl TestApp {
     pub async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
         self.requests.set(self.requests.get() + 1);
-        let context = Context {
-            keys: &self.keys,
-            orders: &self.orders,
-            now: DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap(),
-            order_id: Uuid::from_u128(self.requests.get()),
-        };
+        let own_now = DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap();
+        let (order_id, now) = self.fixed.get().unwrap_or((Uuid::from_u128(self.requests.get()), own_now));
+        let context = Context { keys: &self.keys, orders: &self.orders, now, order_id };
         respond(&context, request).await
     }
 

@@ -1,0 +1,41 @@
+//! Texts that change with the build alone: pages for people, the contract.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+use sha2::{Digest, Sha256};
+
+use super::{header_value, matches, not_modified};
+use crate::pages;
+use crate::problem::Problem;
+
+/// A page for people.
+pub(super) fn page(headers: &HeaderMap, html: impl Into<Bytes>) -> Result<Response<Bytes>, Problem> {
+    let mut response = document(headers, "text/html; charset=utf-8", html)?;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CONTENT_SECURITY_POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Ok(response)
+}
+
+/// A browser keeps it and asks each time whether it is still the same.
+pub(super) fn document(
+    headers: &HeaderMap,
+    media_type: &'static str,
+    text: impl Into<Bytes>,
+) -> Result<Response<Bytes>, Problem> {
+    let text = text.into();
+    let digest = Sha256::digest(&text).into_iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(byte));
+    let etag = header_value(format!("\"{digest:016x}\""))?;
+    let mut response = if matches(headers, &etag) {
+        not_modified(etag)
+    } else {
+        let mut response = Response::new(text);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        response.headers_mut().insert(header::ETAG, etag);
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}

@@ -1,0 +1,106 @@
+//! Pages for people: the first page, the problems. Each is one file: its style and its script stand in it.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::problem::{Entry, Problem};
+
+/// Nothing but the page's own style and script runs, and nothing is fetched but the service itself.
+/// The hashes are those of the two files; a test tells when they are stale.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
+    style-src 'sha256-Ds9HTrhFvJE93oSXi/iDZ5SsWyNWl8gelk1CExNT9Ho='; script-src 'sha256-B5SE1WRuGw7cAEHxAw7nv7IZ/9Oi2rQ/T5aDs+I1uf0='; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The first page.
+pub const HOME: &str = concat!(
+    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+    "<title>Order: exactly one order per Idempotency-Key</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>",
+    include_str!("pages/style.css"),
+    "</style>\n</head>\n<body>\n",
+    include_str!("pages/home.html"),
+    "<script>",
+    include_str!("pages/home.js"),
+    "</script>\n</body>\n</html>\n"
+);
+
+/// The page that lists all problems.
+pub fn problem_list() -> String {
+    let mut items = String::new();
+    for entry in Problem::examples().iter().map(Problem::entry) {
+        let Entry { slug, status, title, .. } = entry;
+        let status = status.as_u16();
+        let _ = writeln!(items, "<li>{status} <a href=\"/problems/{slug}\">{title}</a>, <code>{slug}</code></li>");
+    }
+    let text = "Every refusal and every failure is one of these, as <code>application/problem+json</code> (RFC 9457).";
+    page("Problems", &format!("<p>{text}</p>\n<ul>\n{items}</ul>\n"))
+}
+
+/// The page that the problem's `type` leads to, if there is such a problem.
+pub fn problem(slug: &str) -> Option<String> {
+    let problem = Problem::examples().into_iter().find(|problem| problem.entry().slug == slug)?;
+    let Entry { status, title, meaning, retry, .. } = problem.entry();
+    let example = escaped(&as_sent(&problem.into_response()));
+    let (meaning, retry) = (escaped(meaning), escaped(retry));
+    let facts = format!(
+        "<p class=\"muted\"><code>{slug}</code>, status {status}</p>\n<h2>What happened</h2>\n<p>{meaning}</p>\n\
+         <h2>Does it help to send it again?</h2>\n<p>{retry}</p>\n<h2>An example</h2>\n<pre>{example}</pre>\n"
+    );
+    Some(page(title, &facts))
+}
+
+fn page(title: &str, content: &str) -> String {
+    let style = include_str!("pages/style.css");
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}: Order</title>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<style>{style}</style>\n</head>\n<body>\n\
+         <header><nav aria-label=\"Site\"><a href=\"/\">Order</a> / <a href=\"/problems/\">Problems</a></nav></header>\n\
+         <main>\n<h1>{title}</h1>\n{content}</main>\n</body>\n</html>\n"
+    )
+}
+
+/// The answer as it goes over the wire.
+fn as_sent(response: &Response<Bytes>) -> String {
+    let mut text = format!("HTTP/1.1 {}\n", response.status());
+    for (name, value) in response.headers() {
+        let _ = writeln!(text, "{name}: {}", value.to_str().unwrap_or_default());
+    }
+    text.push('\n');
+    text.push_str(&String::from_utf8_lossy(response.body()));
+    text
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use sha2::{Digest, Sha256};
+
+    #[test]
+    fn the_policy_names_the_hash_of_the_style_and_of_the_script() {
+        for (directive, file) in
+            [("style-src", include_str!("pages/style.css")), ("script-src", include_str!("pages/home.js"))]
+        {
+            let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(file));
+            let expected = format!("{directive} 'sha256-{hash}'");
+            assert!(CONTENT_SECURITY_POLICY.contains(&expected), "set this in CONTENT_SECURITY_POLICY: {expected}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_one_file_that_fetches_nothing() {
+        let pages = Problem::examples().map(|example| problem(example.entry().slug).unwrap());
+        for page in pages.iter().map(String::as_str).chain([HOME, &problem_list()]) {
+            for foreign in [" src=", "url(", "@import", "http://", "https://", " style=\"", " onclick="] {
+                assert!(!page.contains(foreign), "{foreign}");
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+
+'use strict';
+const at = (id) => document.getElementById(id);
+let key, sent, firstAnswer, location1, count = 0, busy = false;
+
+// crypto.randomUUID exists only over HTTPS; this does everywhere.
+function freshKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function order() {
+  const item = { sku: at('sku').value, quantity: at('quantity').valueAsNumber, unitAmount: at('amount').valueAsNumber };
+  return { customerId: at('customer').value, currency: at('currency').value, items: [item] };
+}
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function side(title, text) {
+  const made = element('div');
+  made.append(element('h4', title), element('pre', text));
+  return made;
+}
+
+function pretty(body) {
+  try { return JSON.stringify(JSON.parse(body), null, 2); } catch { return body; }
+}
+
+async function exchange(title, method, path, headers, body) {
+  busy = true; // A disabled button would lose the focus, so clicks are ignored instead.
+  at('status').textContent = 'Sending…';
+  const started = performance.now();
+  let response, text;
+  try {
+    response = await fetch(path, { method, headers, body });
+    text = await response.text();
+  } catch (error) {
+    text = `No answer: ${error.message}. Send the same again with the same key.`;
+  }
+  const ms = Math.round(performance.now() - started);
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join('');
+  const shown = ['Content-Type', 'Location', 'ETag', 'Idempotent-Replayed', 'Retry-After'];
+  const answered = response ? shown.filter((name) => response.headers.has(name)).map((name) => `${name}: ${response.headers.get(name)}\n`).join('') : '';
+
+  const facts = element('ul', undefined, 'facts');
+  const fact = (name, value, className) => {
+    const item = element('li', `${name}: `);
+    item.append(element('span', value, className));
+    facts.append(item);
+  };
+  let id;
+  try { id = JSON.parse(text).orderId; } catch { /* no JSON, no id */ }
+  const replayed = response?.headers.get('Idempotent-Replayed');
+  fact('Status', response ? String(response.status) : 'none', response?.ok ? 'good' : 'bad');
+  if (replayed) fact('Replayed', replayed);
+  if (id) fact('Order', id);
+  if (method === 'POST' && response?.ok && firstAnswer !== undefined) fact('Same bytes as the first answer', text === firstAnswer ? 'yes' : 'no', text === firstAnswer ? 'good' : 'bad');
+  fact('Time', `${ms} ms`);
+
+  const article = element('article', undefined, 'exchange');
+  count += 1;
+  const sides = element('div', undefined, 'sides');
+  sides.append(
+    side('Request', `${method} ${path}\n${lines}\n${pretty(body)}`),
+    side('Answer', response ? `${response.status}\n${answered}\n${pretty(text)}` : text),
+  );
+  article.append(element('h3', `${count}. ${title}`), facts, sides);
+  at('exchanges').prepend(article);
+  at('status').textContent = response
+    ? `${title}: ${response.status}${replayed ? `, Idempotent-Replayed: ${replayed}` : ''}, ${ms} ms.`
+    : `${title}: no answer.`;
+  busy = false;
+  at('repeat').disabled = at('reuse').disabled = false;
+  return response && { ok: response.ok, text, location: response.headers.get('Location') };
+}
+
+function post(title, body) {
+  return exchange(title, 'POST', '/orders', { 'Idempotency-Key': key, 'Content-Type': 'application/json' }, JSON.stringify(body));
+}
+
+function placed(answer) {
+  if (!answer?.ok) return;
+  firstAnswer ??= answer.text;
+  location1 = answer.location;
+  at('confirm').disabled = at('cancel').disabled = false;
+}
+
+function on(id, event, action) {
+  at(id).addEventListener(event, (happened) => {
+    happened.preventDefault();
+    if (!busy) action();
+  });
+}
+
+on('order', 'submit', async () => {
+  key = freshKey();
+  sent = order();
+  firstAnswer = location1 = undefined;
+  at('confirm').disabled = at('cancel').disabled = true;
+  placed(await post('First request', sent));
+});
+on('repeat', 'click', async () => placed(await post('The same again', sent)));
+on('reuse', 'click', () => {
+  const other = structuredClone(sent);
+  other.items[0].quantity = other.items[0].quantity % 10000 + 1;
+  post('Same key, another order', other);
+});
+for (const [id, status, title] of [['confirm', 'confirmed', 'Confirm version 1'], ['cancel', 'cancelled', 'Cancel version 1']]) {
+  on(id, 'click', () => exchange(title, 'PATCH', location1, { 'If-Match': '"1"', 'Content-Type': 'application/merge-patch+json' }, JSON.stringify({ status })));
+}

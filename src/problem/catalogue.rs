@@ -1,0 +1,196 @@
+//! The one table of problems: what a problem document says, and what its page explains.
+
+use http::{HeaderValue, StatusCode};
+
+use super::{MERGE_PATCH, Problem};
+use crate::idempotency::InvalidKey;
+use crate::order::{Fault, Status};
+
+/// What is the same for every occurrence of a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its `type` is `/problems/{slug}`.
+    pub slug: &'static str,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// In a few words.
+    pub title: &'static str,
+    /// For its page: what happened.
+    pub meaning: &'static str,
+    /// For its page: whether sending the request again helps, and with which key.
+    pub retry: &'static str,
+}
+
+impl Problem {
+    /// One of each, in the order of their statuses. [`Problem::entry`] knows no other.
+    pub fn examples() -> [Self; 17] {
+        let fault = |pointer: &str, detail: &'static str| Fault { pointer: pointer.into(), detail: detail.into() };
+        [
+            Self::IdempotencyKeyMissing,
+            Self::IdempotencyKeyInvalid(InvalidKey::TooLong),
+            Self::MalformedJson("EOF while parsing an object at line 1 column 1".into()),
+            Self::InvalidParameter("limit must be a whole number from 1 to 100".into()),
+            Self::NotFound,
+            Self::OrderNotFound,
+            Self::MethodNotAllowed { allow: "GET, HEAD, POST" },
+            Self::IdempotencyKeyInUse(String::new()),
+            Self::TransitionNotAllowed { from: Status::Cancelled, to: Status::Confirmed },
+            Self::PreconditionFailed { etag: HeaderValue::from_static("\"2\"") },
+            Self::PayloadTooLarge,
+            Self::UnsupportedMediaType { accepted: MERGE_PATCH },
+            Self::InvalidOrder(vec![
+                fault("/colour", "is not a known field"),
+                fault("/items/0/quantity", "must be from 1 to 10000"),
+            ]),
+            Self::IdempotencyKeyReused,
+            Self::PreconditionRequired,
+            Self::Internal(String::new()),
+            Self::StoreUnavailable(String::new()),
+        ]
+    }
+
+    /// Its entry in the catalogue.
+    pub fn entry(&self) -> Entry {
+        let entry = |slug, status, title, meaning, retry| Entry { slug, status, title, meaning, retry };
+        match self {
+            Self::IdempotencyKeyMissing => entry(
+                "idempotency-key-missing",
+                StatusCode::BAD_REQUEST,
+                "Idempotency-Key is missing",
+                "The request was to place an order, and had no Idempotency-Key header. \
+                 Without a key the service could not tell a repeat from a second order, so it placed none.",
+                "Not as it is. Make a key for this order, such as a UUID, keep it until the order is settled, \
+                 and send the request with it.",
+            ),
+            Self::IdempotencyKeyInvalid(_) => entry(
+                "idempotency-key-invalid",
+                StatusCode::BAD_REQUEST,
+                "Idempotency-Key is invalid",
+                "The key breaks the syntax: 1 to 255 printable ASCII characters in one header line, bare or as a \
+                 quoted string. No order was placed.",
+                "Not as it is. Mend the key, or make a new one: a UUID is always valid.",
+            ),
+            Self::MalformedJson(_) => entry(
+                "malformed-json",
+                StatusCode::BAD_REQUEST,
+                "The body is not JSON",
+                "The body is not one JSON document in UTF-8, or it was cut off. Nothing was written.",
+                "If it was cut off, send it again with the same key. Otherwise mend the body; the key is unused \
+                 and may be used for it.",
+            ),
+            Self::InvalidParameter(_) => entry(
+                "invalid-parameter",
+                StatusCode::BAD_REQUEST,
+                "A query parameter is invalid",
+                "A parameter of the list is unknown, given twice or out of its range. \
+                 An unknown one is refused because a misspelt filter would list everything.",
+                "Not as it is. Mend the query. No key is involved.",
+            ),
+            Self::NotFound => entry(
+                "not-found",
+                StatusCode::NOT_FOUND,
+                "No such resource",
+                "There is nothing at this path.",
+                "No. The first page lists the paths there are.",
+            ),
+            Self::OrderNotFound => entry(
+                "order-not-found",
+                StatusCode::NOT_FOUND,
+                "No such order",
+                "There is no order with this id, or the id is no UUID in its hyphenated spelling. \
+                 Orders are never deleted, so there never was one.",
+                "No, unless the order is still being placed: then list it by its key, \
+                 with GET /orders?idempotencyKey=...",
+            ),
+            Self::MethodNotAllowed { .. } => entry(
+                "method-not-allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+                "The path is known, but has no such method. The Allow header names those it has.",
+                "Not with this method.",
+            ),
+            Self::IdempotencyKeyInUse(_) => entry(
+                "idempotency-key-in-use",
+                StatusCode::CONFLICT,
+                "A request with this key is still running",
+                "An earlier request with this key has not finished, and this one waited for it as long as it may. \
+                 This one wrote nothing.",
+                "Yes: wait as long as Retry-After says, then send the same request with the same key. \
+                 It gets the answer of the earlier one, or places the order if that one failed.",
+            ),
+            Self::TransitionNotAllowed { .. } => entry(
+                "transition-not-allowed",
+                StatusCode::CONFLICT,
+                "The order cannot move to this status",
+                "An order goes from created to confirmed, from created to cancelled, or from confirmed to cancelled. \
+                 Any other move is refused, and nothing was written.",
+                "No: the order is at the version that If-Match names, so the answer stays the same.",
+            ),
+            Self::PreconditionFailed { .. } => entry(
+                "precondition-failed",
+                StatusCode::PRECONDITION_FAILED,
+                "The order has moved on",
+                "The order is at another version than If-Match names: someone else changed it. \
+                 Nothing was written. The ETag header has the present version.",
+                "Not as it is. Read the order, decide again, and send the change with the new ETag. \
+                 No key is involved: the version is the key of a change.",
+            ),
+            Self::PayloadTooLarge => entry(
+                "payload-too-large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The body is too large",
+                "The body is over 64 KiB. Nothing was written.",
+                "Not as it is. The key is unused and may be used for a smaller body.",
+            ),
+            Self::UnsupportedMediaType { .. } => entry(
+                "unsupported-media-type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported media type",
+                "The Content-Type is not the one that the method reads: application/json for POST, \
+                 application/merge-patch+json for PATCH. Nothing was written.",
+                "Not as it is. Send the same body under the right Content-Type; the key is unused and may be used for it.",
+            ),
+            Self::InvalidOrder(_) => entry(
+                "invalid-order",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The order is invalid",
+                "The body is JSON, but breaks the rules of an order or of a change. \
+                 The member errors lists every fault at once, each with its JSON Pointer. Nothing was written.",
+                "Not as it is. Mend the body; the key is unused and may be used for it.",
+            ),
+            Self::IdempotencyKeyReused => entry(
+                "idempotency-key-reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The key belongs to another order",
+                "An order was placed with this key before, and this one differs from it in at least one field. \
+                 The earlier order is unchanged, and no other was placed. It is a bug of the client.",
+                "Not with this key. For a new order make a fresh key; to repeat the earlier order send it as it was.",
+            ),
+            Self::PreconditionRequired => entry(
+                "precondition-required",
+                StatusCode::PRECONDITION_REQUIRED,
+                "If-Match is missing",
+                "The change had no If-Match header, or only *. \
+                 Without a version it could overwrite what its sender never saw. Nothing was written.",
+                "Not as it is. Send it with If-Match and the order's ETag.",
+            ),
+            Self::Internal(_) => entry(
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Internal error",
+                "The service is at fault: a defect or a bad setting. \
+                 Whether the request took effect is unknown.",
+                "It is safe: the same request with the same key never places a second order, and a change is never \
+                 made twice. It helps once the service has been mended.",
+            ),
+            Self::StoreUnavailable(_) => entry(
+                "store-unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The order store is unavailable",
+                "PostgreSQL is away or late. Whether the request took effect is unknown.",
+                "Yes: wait as long as Retry-After says, then send the same request with the same key, with growing \
+                 pauses. It settles to exactly one order. A change is sent again with the same If-Match.",
+            ),
+        }
+    }
+}

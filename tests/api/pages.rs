@@ -1,0 +1,94 @@
+//! What people read: every problem has its page, and every page is safe and cached.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use order::problem::Problem;
+
+/// Without a wildcard: a variant that is added has to be added here, and so to the examples.
+fn number(problem: &Problem) -> usize {
+    match problem {
+        Problem::IdempotencyKeyMissing => 0,
+        Problem::IdempotencyKeyInvalid(_) => 1,
+        Problem::MalformedJson(_) => 2,
+        Problem::InvalidParameter(_) => 3,
+        Problem::NotFound => 4,
+        Problem::OrderNotFound => 5,
+        Problem::MethodNotAllowed { .. } => 6,
+        Problem::IdempotencyKeyInUse(_) => 7,
+        Problem::TransitionNotAllowed { .. } => 8,
+        Problem::PreconditionFailed { .. } => 9,
+        Problem::PayloadTooLarge => 10,
+        Problem::UnsupportedMediaType { .. } => 11,
+        Problem::InvalidOrder(_) => 12,
+        Problem::IdempotencyKeyReused => 13,
+        Problem::PreconditionRequired => 14,
+        Problem::Internal(_) => 15,
+        Problem::StoreUnavailable(_) => 16,
+    }
+}
+
+fn text(response: &Response<Bytes>) -> &str {
+    std::str::from_utf8(response.body()).unwrap()
+}
+
+#[tokio::test]
+async fn every_problem_leads_to_its_page_and_the_list_names_it() {
+    let app = TestApp::default();
+    let examples = Problem::examples();
+    assert_eq!(examples.iter().map(number).collect::<Vec<_>>(), (0..examples.len()).collect::<Vec<_>>());
+    let slugs: BTreeSet<_> = examples.iter().map(|example| example.entry().slug).collect();
+    assert_eq!(slugs.len(), examples.len());
+
+    let list = app.get("/problems/").await;
+    assert_eq!(app.get("/problems").await.body(), list.body());
+    for example in examples {
+        let entry = example.entry();
+        let document = example.into_response();
+        let path = json_of(&document)["type"].as_str().unwrap().to_owned();
+        let page = app.get(&path).await;
+        assert_eq!(
+            (page.status().as_u16(), header(&page, "content-type")),
+            (200, "text/html; charset=utf-8"),
+            "{path}"
+        );
+        for part in [entry.slug, entry.title, entry.meaning, entry.retry, entry.status.as_str(), text(&document)] {
+            assert!(text(&page).contains(&part.replace('<', "&lt;")), "{part} on {path}");
+        }
+        assert!(text(&list).contains(&format!("<a href=\"{path}\">{}</a>", entry.title)), "{path}");
+    }
+    assert_problem(&app.get("/problems/nothing").await, 404, "not-found");
+}
+
+#[tokio::test]
+async fn pages_are_kept_by_the_browser_and_run_nothing_foreign() {
+    let app = TestApp::default();
+    let mut tags = BTreeSet::new();
+    for path in ["/", "/problems/", "/problems/internal", "/openapi.yaml"] {
+        let page = app.get(path).await;
+        let etag = header(&page, "etag");
+        assert!(tags.insert(etag.to_owned()), "{path}");
+        assert_eq!((header(&page, "cache-control"), header(&page, "x-content-type-options")), ("no-cache", "nosniff"));
+        if path != "/openapi.yaml" {
+            assert!(header(&page, "content-security-policy").starts_with("default-src 'none';"), "{path}");
+            assert_eq!(header(&page, "referrer-policy"), "no-referrer");
+        }
+        let kept = app.send(Request::get(path).header("If-None-Match", etag).body(Bytes::new()).unwrap()).await;
+        assert_eq!((kept.status().as_u16(), header(&kept, "etag"), kept.body().len()), (304, etag, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_first_page_names_every_route_and_no_other() {
+    let app = TestApp::default();
+    let page = app.get("/").await;
+    let contract = openapi::contract();
+    for (path, operations) in contract["paths"].as_object().unwrap() {
+        for method in
+            operations.as_object().unwrap().keys().filter(|name| ["get", "post", "patch"].contains(&name.as_str()))
+        {
+            let route = format!("<code>{} {path}</code>", method.to_uppercase());
+            assert!(path == "/" || text(&page).contains(&route), "{route}");
+        }
+    }
+}
