@@ -3,6 +3,7 @@ export PORT ?= 3000
 
 .DEFAULT_GOAL := help
 .PHONY: help run test prove fuzz mutants build size newman verify-deploy secrets image migrate down clean
+.PHONY: help run test build size newman browser migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -11,6 +12,7 @@ run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
 	@scripts/run.sh
 
 test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman
+test: ## Format, clippy, unit, API and component tests, newman, browser
 	@scripts/test.sh
 
 prove: ## Crash points, a lying Redis, leaving clients, long storms; prints the figures
@@ -40,6 +42,8 @@ secrets: ## Write the cluster's passwords to deploy/secrets/secrets.env, once
 
 image: ## Build the component and push it: make image IMAGE=registry/name:tag
 	@scripts/image.sh
+browser: ## Test the pages in headless Chromium; pictures in target/browser/
+	@scripts/browser.sh
 
 migrate: ## Start Redis and PostgreSQL, apply the migrations
 	@scripts/services.sh migrate

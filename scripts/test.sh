@@ -35,4 +35,5 @@ step cargo test --no-run
 quiet_step cargo test --test e2e
 quiet_step scripts/storm.sh
 step scripts/newman.sh
+step scripts/browser.sh
 echo "== all green"

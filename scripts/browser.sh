@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Tests the pages in headless Chromium, against a bundled host of its own; the pictures are in target/browser/.
+# BASE_URL=http://... tests a service that is already there, CHROMIUM=... uses another browser of that kind.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "browser: $*" >&2; exit 1; }
+
+find_chromium() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        command -v "$name" && return
+    done
+    return 1
+}
+
+if [ -z "${CHROMIUM:-}" ]; then
+    CHROMIUM=$(find_chromium) || { scripts/install.sh chromium fonts-liberation || true; CHROMIUM=$(find_chromium); } ||
+        fail "Chromium is missing; install it (Debian: apt-get install chromium) or set CHROMIUM"
+    export CHROMIUM
+fi
+scripts/npm.sh
+[ -n "${BASE_URL:-}" ] || exec scripts/with-service.sh "$PWD/scripts/browser.sh"
+mkdir -p target/browser
+node --test --test-concurrency=1 tests/browser/pages.test.mjs

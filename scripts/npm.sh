@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Installs what package-lock.json names, where that is not done yet.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+command -v npm >/dev/null || { echo "npm: npm is missing; install Node.js 20 or newer" >&2; exit 1; }
+# npm writes this file at the end of each install.
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+    echo "npm: npm ci"
+    npm ci --no-audit --no-fund --loglevel=error
+fi

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs a command against a bundled host of its own, on a free port, with BASE_URL set.
+# Where BASE_URL is set already, the command runs against that service.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "with-service: $*" >&2; exit 1; }
+
+[ $# -gt 0 ] || fail "usage: scripts/with-service.sh command [argument...]"
+[ -z "${BASE_URL:-}" ] || exec "$@"
+
+scripts/toolchain.sh
+scripts/services.sh migrate
+exports=$(scripts/services.sh env)
+eval "$exports"
+cargo build --target wasm32-wasip2 --release
+cargo build -p order-host --profile host
+
+log=$(mktemp)
+target/host/order-host --listen 127.0.0.1:0 --manifest spin.toml >"$log" 2>&1 &
+host=$!
+stop_host() { kill "$host" 2>/dev/null || true; wait "$host" 2>/dev/null || true; rm -f "$log"; }
+trap stop_host EXIT
+trap 'exit 130' INT TERM
+
+url=
+for _ in $(seq 300); do
+    url=$(sed -n 's|.*Serving \(http://[0-9.:]*\).*|\1|p' "$log" | head -n 1)
+    [ -z "$url" ] || break
+    kill -0 "$host" 2>/dev/null || break
+    sleep 0.1
+done
+[ -n "$url" ] || { tail -n 20 "$log" >&2; fail "the host did not start; its last lines are above"; }
+echo "with-service: serving on $url"
+if ! BASE_URL=$url "$@"; then
+    echo "with-service: the host's last lines:" >&2
+    tail -n 20 "$log" >&2
+    exit 1
+fi

@@ -1,0 +1,222 @@
+// The pages as a person meets them. Run through scripts/browser.sh.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { createRequire } from 'node:module';
+import { chromium } from 'playwright-core';
+
+const base = process.env.BASE_URL;
+const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+const views = [360, 1280].flatMap((width) => ['light', 'dark'].map((colorScheme) => ({ width, colorScheme })));
+let browser;
+
+before(async () => {
+  assert.ok(base && process.env.CHROMIUM, 'run this through scripts/browser.sh');
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM,
+    // A browser that asks nobody but the service.
+    args: ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+      .concat(process.getuid() === 0 ? ['--no-sandbox'] : []),
+  });
+});
+after(() => browser?.close());
+
+/** A page of `path`, with everything the browser complained about and asked for. */
+async function open(path, { width = 1280, colorScheme = 'light' } = {}) {
+  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('request', (request) => {
+    if (!request.url().startsWith(`${base}/`) && !request.url().startsWith('data:')) complaints.push(`asked ${request.url()}`);
+  });
+  // An init script is not subject to the page's policy, a script element would be.
+  await page.addInitScript({ path: axe });
+  const response = await page.goto(base + path);
+  return { page, complaints, response, close: () => context.close() };
+}
+
+async function assertFits(page, about) {
+  const wider = await page.evaluate(() => {
+    const limit = document.documentElement.clientWidth;
+    return [...document.querySelectorAll('*')].filter((element) => element.getBoundingClientRect().right > limit + 1)
+      .map((element) => `${element.tagName} ${element.textContent.slice(0, 40)}`)
+      .concat(document.scrollingElement.scrollWidth > limit ? ['the page scrolls sideways'] : []);
+  });
+  assert.deepEqual(wider, [], about);
+}
+
+async function assertAccessible(page, about) {
+  const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`);
+  assert.deepEqual(found, [], about);
+  assert.ok(passes.length > 10, about);
+}
+
+/** Waits for the n-th exchange and returns what it shows. */
+async function exchange(page, n) {
+  const article = page.locator('article', { has: page.getByRole('heading', { level: 3, name: new RegExp(`^${n}\\. `) }) });
+  await article.waitFor();
+  const facts = Object.fromEntries((await article.locator('li').allTextContents()).map((text) => text.split(/: (.*)/s).slice(0, 2)));
+  const [request, answer] = await article.locator('pre').allTextContents();
+  return { facts, request, answer };
+}
+
+const orders = async (key) => (await (await fetch(`${base}/orders?idempotencyKey=${key}`)).json()).orders;
+const keyOf = (request) => request.match(/Idempotency-Key: (.*)/)[1];
+/** Chromium reports each 4xx as an error of the console by itself. */
+const isExpected = (status) => (text) => text.startsWith('Failed to load resource') && text.includes(String(status));
+
+test('the form shows an order placed once, repeated, and refused under a reused key', async () => {
+  const { page, complaints, close } = await open('/');
+  for (const name of ['Send the same again', 'Same key, another order', 'Confirm version 1', 'Cancel version 1']) {
+    assert.ok(await page.getByRole('button', { name }).isDisabled(), name);
+  }
+  await page.getByLabel('Customer').fill('клиент <b>&');
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const first = await exchange(page, 1);
+  assert.equal(first.facts.Status, '201');
+  assert.equal(first.facts.Replayed, 'false');
+  assert.match(first.facts.Time, /^\d+ ms$/);
+  const key = keyOf(first.request);
+  assert.equal((await orders(key))[0].orderId, first.facts.Order);
+  assert.match(first.answer, /Idempotent-Replayed: false/);
+  assert.match(first.request, /клиент <b>&/);
+
+  await page.getByRole('button', { name: 'Send the same again' }).click();
+  const again = await exchange(page, 2);
+  assert.equal(again.request, first.request);
+  assert.deepEqual({ ...again.facts, Time: 0 }, { Status: '201', Replayed: 'true', Order: first.facts.Order, 'Same bytes as the first answer': 'yes', Time: 0 });
+  assert.match(await page.getByRole('status').textContent(), /^The same again: 201, Idempotent-Replayed: true, \d+ ms\.$/);
+  assert.deepEqual(complaints, []);
+
+  await page.getByRole('button', { name: 'Same key, another order' }).click();
+  const reused = await exchange(page, 3);
+  assert.equal(keyOf(reused.request), key);
+  assert.equal(reused.facts.Status, '422');
+  assert.match(reused.answer, /idempotency-key-reused/);
+  assert.equal((await orders(key)).length, 1);
+
+  await page.getByRole('button', { name: 'Confirm version 1' }).click();
+  assert.match((await exchange(page, 4)).answer, /^200\n[^]*ETag: "2"[^]*"status": "confirmed"/);
+  await page.getByRole('button', { name: 'Confirm version 1' }).click();
+  assert.equal((await exchange(page, 5)).answer, (await exchange(page, 4)).answer);
+  await page.getByRole('button', { name: 'Cancel version 1' }).click();
+  assert.match((await exchange(page, 6)).answer, /^412\n[^]*ETag: "2"/);
+  assert.equal((await orders(key))[0].status, 'confirmed');
+
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const second = await exchange(page, 7);
+  assert.notEqual(keyOf(second.request), key);
+  assert.notEqual(second.facts.Order, first.facts.Order);
+  assert.equal(complaints.length, 2, complaints.join('\n'));
+  assert.ok(complaints.some(isExpected(422)) && complaints.some(isExpected(412)), complaints.join('\n'));
+  await close();
+});
+
+test('an order that the service refuses is shown with its faults', async () => {
+  const { page, close } = await open('/');
+  // Past the form's own check: the service is asked, and says why.
+  await page.evaluate(() => { document.querySelector('form').noValidate = true; });
+  await page.getByLabel('Quantity').fill('0');
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const { facts, answer } = await exchange(page, 1);
+  assert.equal(facts.Status, '422');
+  assert.match(answer, /"pointer": "\/items\/0\/quantity"/);
+  assert.ok(await page.getByRole('button', { name: 'Confirm version 1' }).isDisabled());
+  await close();
+});
+
+test('a service that does not answer is told, and the same can be sent again', async () => {
+  const { page, close } = await open('/');
+  await page.route('**/orders', (route) => route.abort());
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const lost = await exchange(page, 1);
+  assert.equal(lost.facts.Status, 'none');
+  assert.match(lost.answer, /^No answer: /);
+  await page.unroute('**/orders');
+  await page.getByRole('button', { name: 'Send the same again' }).click();
+  const settled = await exchange(page, 2);
+  assert.equal(settled.request, lost.request);
+  assert.deepEqual([settled.facts.Status, settled.facts.Replayed], ['201', 'false']);
+  await close();
+});
+
+test('the form works by keyboard alone and keeps the focus', async () => {
+  const { page, close } = await open('/');
+  const focused = () => page.evaluate(() => document.activeElement.id);
+  const order = ['customer', 'currency', 'sku', 'quantity', 'amount', 'place'];
+  for (const id of order) {
+    await page.keyboard.press('Tab');
+    assert.equal(await focused(), id);
+  }
+  await page.keyboard.press('Enter');
+  await exchange(page, 1);
+  assert.equal(await focused(), 'place');
+  await page.keyboard.press('Tab');
+  assert.equal(await focused(), 'repeat');
+  await page.keyboard.press('Space');
+  assert.equal((await exchange(page, 2)).facts.Replayed, 'true');
+  assert.equal(await focused(), 'repeat');
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(outline, 'solid');
+  await close();
+});
+
+test('the first page fits, is accessible and complains of nothing, narrow and wide, light and dark', async () => {
+  const backgrounds = new Set();
+  for (const view of views) {
+    const about = `${view.width} ${view.colorScheme}`;
+    const { page, complaints, close } = await open('/', view);
+    await assertFits(page, about);
+    await assertAccessible(page, about);
+    await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+    await exchange(page, 1);
+    await page.getByRole('button', { name: 'Send the same again' }).click();
+    await exchange(page, 2);
+    await assertFits(page, about);
+    await assertAccessible(page, about);
+    backgrounds.add(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+    const sides = await page.locator('article').first().locator('.sides > div').all();
+    const [left, right] = await Promise.all(sides.map((side) => side.boundingBox()));
+    assert.equal(left.y === right.y, view.width > 1000, `${about}: request and answer side by side`);
+    if (view.width > 1000) await page.screenshot({ path: `target/browser/top-${view.colorScheme}.png`, clip: { x: 0, y: 0, width: 1280, height: 1000 }, fullPage: true });
+    await page.screenshot({ path: `target/browser/home-${view.width}-${view.colorScheme}.png`, fullPage: true });
+    assert.deepEqual(complaints, [], about);
+    await close();
+  }
+  assert.equal(backgrounds.size, 2);
+});
+
+test('the policy stops what is not the page itself', async () => {
+  const { page, complaints, close } = await open('/');
+  await page.evaluate(() => {
+    const script = document.createElement('script');
+    script.textContent = 'window.ran = true';
+    document.body.append(script);
+  });
+  assert.equal(await page.evaluate(() => window.ran), undefined);
+  assert.equal(complaints.length, 1);
+  assert.match(complaints[0], /Content Security Policy/);
+  await close();
+});
+
+test('each problem has a page that fits and is accessible', async () => {
+  const { page: list, complaints: none, close } = await open('/problems/', { width: 360 });
+  await assertFits(list, 'list');
+  await assertAccessible(list, 'list');
+  const paths = await list.locator('main a').evaluateAll((links) => links.map((link) => link.getAttribute('href')));
+  assert.equal(paths.length, 17);
+  assert.deepEqual(none, []);
+  await close();
+  for (const [n, path] of paths.entries()) {
+    const { page, complaints, response, close } = await open(path, views[n % views.length]);
+    assert.equal(response.status(), 200, path);
+    await assertFits(page, path);
+    await assertAccessible(page, path);
+    assert.equal(await page.locator('h2').count(), 3, path);
+    assert.deepEqual(complaints, [], path);
+    if (path.endsWith('reused')) await page.screenshot({ path: 'target/browser/problem.png' });
+    await close();
+  }
+});
