@@ -2,8 +2,7 @@
 export PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test prove fuzz mutants build size newman verify-deploy secrets image migrate down clean
-.PHONY: help run test build size newman browser migrate down clean
+.PHONY: help run test prove fuzz mutants build size newman browser contract verify-deploy secrets image migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -11,8 +10,7 @@ help: ## List the targets
 run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
 	@scripts/run.sh
 
-test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman
-test: ## Format, clippy, unit, API and component tests, newman, browser
+test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, browser, contract
 	@scripts/test.sh
 
 prove: ## Crash points, a lying Redis, leaving clients, long storms; prints the figures
@@ -29,11 +27,18 @@ size: ## Print the size of the component; fail above 680 KiB
 newman: ## Run the Postman collection against a local service
 	@scripts/newman.sh
 
+browser: ## Test the pages in headless Chromium; pictures in target/browser/
+	@scripts/browser.sh
+
+contract: ## Lint docs/openapi.yaml and test the service against it with schemathesis
+	@scripts/contract.sh
+
 fuzz: ## Fuzz what parses foreign bytes, 60 s for each target (or FUZZ_SECONDS=...)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 mutants: ## Break the code on purpose, one way at a time, and see a test fail for each
 	@scripts/mutants.sh
+
 verify-deploy: ## Check what deploy/ installs, without a cluster
 	@scripts/verify-deploy.sh
 
@@ -42,8 +47,6 @@ secrets: ## Write the cluster's passwords to deploy/secrets/secrets.env, once
 
 image: ## Build the component and push it: make image IMAGE=registry/name:tag
 	@scripts/image.sh
-browser: ## Test the pages in headless Chromium; pictures in target/browser/
-	@scripts/browser.sh
 
 migrate: ## Start Redis and PostgreSQL, apply the migrations
 	@scripts/services.sh migrate

@@ -36,4 +36,5 @@ quiet_step cargo test --test e2e
 quiet_step scripts/storm.sh
 step scripts/newman.sh
 step scripts/browser.sh
+step scripts/contract.sh
 echo "== all green"

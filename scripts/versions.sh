@@ -13,6 +13,7 @@ check wasmtime host/Cargo.toml "wasmtime = { version = \"$WASMTIME\""
 check newman package.json "\"newman\": \"$NEWMAN\""
 check Playwright package.json "\"playwright-core\": \"$PLAYWRIGHT\""
 check axe package.json "\"axe-core\": \"$AXE\""
+check schemathesis tests/contract/requirements.txt "schemathesis==$SCHEMATHESIS"
 check PostgreSQL compose.yaml "image: postgres:$POSTGRES"
 check Redis compose.yaml "image: redis:$REDIS"
 # The cluster's images are fixed to the release; scripts/verify-deploy.sh finds them in the manifests.

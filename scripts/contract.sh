@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Lints docs/openapi.yaml, then sends what schemathesis makes of it to a bundled host of its own.
+# BASE_URL=http://... tests a service that is already there. Further arguments go to schemathesis.
+# Needs Python 3.10 or newer with venv; the tools come from PyPI, into .local/contract/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=.local/contract
+least_cases=2000
+
+fail() { echo "contract: $*" >&2; exit 1; }
+
+can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+can_venv || scripts/install.sh python3 python3-venv || true
+can_venv || fail "Python 3.10 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
+
+# Copied last, so that a set-up that was cut short starts over.
+if ! cmp -s tests/contract/requirements.txt "$tools/requirements.txt"; then
+    echo "contract: installing schemathesis and openapi-spec-validator from PyPI"
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    python3 -m venv "$tools/venv"
+    "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement tests/contract/requirements.txt
+    cp tests/contract/requirements.txt "$tools/requirements.txt"
+fi
+
+"$tools/venv/bin/openapi-spec-validator" docs/openapi.yaml
+[ -n "${BASE_URL:-}" ] || exec scripts/with-service.sh "$PWD/scripts/contract.sh" "$@"
+
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tests/contract HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
+"$tools/venv/bin/schemathesis" --config-file tests/contract/schemathesis.toml \
+    run docs/openapi.yaml --url "$BASE_URL" --checks all --no-color "$@" | tee "$tools/log"
+cases=$(sed -n 's/^ *\([0-9]*\) generated.*/\1/p' "$tools/log")
+[ "${cases:-0}" -ge "$least_cases" ] || fail "only ${cases:-0} requests were generated, at least $least_cases have to be"
+echo "contract: $cases requests, no failure"
