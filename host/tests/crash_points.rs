@@ -194,7 +194,7 @@ impl World {
 
         let settled = scenario.settled();
         let started = Instant::now();
-        while !answers.last().unwrap().as_ref().is_some_and(|answer| answer.status == settled) {
+        while answers.last().unwrap().as_ref().is_none_or(|answer| answer.status != settled) {
             assert!(started.elapsed() < SETTLES_WITHIN, "{about}: does not settle: {answers:?}");
             answers.push(self.send(&service, &key, ORDER).await);
         }
