@@ -1,12 +1,13 @@
-//! What holds for any bytes at all. `tests/properties.rs` and the targets in `fuzz/` both ask it.
+//! What holds for any bytes at all. `tests/properties/` and the targets in `fuzz/` both ask it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord, MAX_KEY_CHARS};
-use order::order::{Fault, MAX_TOTAL, NewOrder, Order, Rejected};
+use order::order::{Fault, MAX_TOTAL, NewOrder, Order, Rejected, Status};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -50,9 +51,12 @@ pub fn body(body: &[u8]) {
     }
 }
 
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
 /// An accepted order meets the contract's table, and its answer says it all and says the same order again.
 fn accepted_order(order: NewOrder) {
-    let is_id = |text: &str| (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     assert!(is_id(&order.customer_id));
     assert!(order.currency.len() == 3 && order.currency.bytes().all(|byte| byte.is_ascii_uppercase()));
     assert!((1..=100).contains(&order.items.len()));
@@ -137,7 +141,7 @@ pub fn record(key: &IdempotencyKey, bytes: &[u8]) {
     assert_eq!(KeyRecord::decode(key, &whole), None);
 }
 
-/// A query is refused, or gives pages that hold each matching order once, newest first, and come to an end.
+/// A query with a fault is refused; any other gives pages that hold each matching order once, newest first.
 pub fn query(query: &str) {
     let app = TestApp::default();
     for customer in ["c-1", "c-2", "c-1", "c-2"] {
@@ -146,30 +150,86 @@ pub fn query(query: &str) {
         );
         at_once(app.place(&format!("key-{}", app.order_count()), &order));
     }
+    app.orders.rows.borrow_mut()[1].2.status = Status::Confirmed;
     let Ok(first) = Uri::try_from(format!("/orders?{query}")) else { return };
-    let mut ids: Vec<String> = Vec::new();
+    let parameters = parameters(first.query().unwrap());
+    let names: BTreeSet<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+    let mut expected = Vec::new();
+    let mut is_refused = names.len() < parameters.len();
+    for (key, _, order) in app.orders.rows.borrow().iter().rev() {
+        let matches: Vec<_> = parameters.iter().map(|(name, value)| matches(order, key, name, value)).collect();
+        is_refused |= matches.contains(&None);
+        if !matches.contains(&Some(false)) {
+            expected.push(order.id.to_string());
+        }
+    }
+    let limit = parameters.iter().find(|(name, _)| name == "limit");
+    let limit = limit.map_or(20, |(_, value)| value.parse().unwrap_or_default());
+
+    let mut ids = Vec::new();
     let mut next = Some(first.clone());
     while let Some(uri) = next.take() {
         let page = at_once(app.get(&uri.to_string()));
         answer(&Method::GET, &page);
-        if page.status() == StatusCode::BAD_REQUEST {
-            assert_eq!(uri, first, "a page is followed by one that is refused");
+        if is_refused {
+            assert_eq!(page.status(), StatusCode::BAD_REQUEST);
             return;
         }
-        assert_eq!(page.status(), StatusCode::OK);
+        assert_eq!(page.status(), StatusCode::OK, "{uri} after {first}");
         let json: Value = serde_json::from_slice(page.body()).unwrap();
         let orders = json["orders"].as_array().unwrap();
         ids.extend(orders.iter().map(|order| order["orderId"].as_str().unwrap().to_owned()));
+        assert!(expected.starts_with(&ids), "{ids:?} where {expected:?} match");
         if let Some(link) = page.headers().get(header::LINK) {
             let link = link.to_str().unwrap().strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap();
             assert!(link.ends_with(&format!("cursor={}", json["nextCursor"].as_str().unwrap())));
-            assert!(!orders.is_empty());
+            assert_eq!(orders.len(), limit);
             next = Some(link.try_into().unwrap());
         } else {
             assert_eq!(json.get("nextCursor"), None);
+            assert!(orders.len() <= limit);
         }
     }
-    assert!(ids.is_sorted_by(|newer, older| newer > older), "{ids:?}");
+    assert_eq!(ids, expected, "{first}");
+}
+
+/// The pairs of a query, decoded as an HTML form's.
+fn parameters(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((byte, after)) = rest.split_first() {
+            rest = after;
+            let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+            bytes.push(match (byte, digit(0), digit(1)) {
+                (b'%', Some(high), Some(low)) => {
+                    rest = &after[2..];
+                    (high * 16 + low) as u8
+                }
+                (b'+', ..) => b' ',
+                _ => *byte,
+            });
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+/// Whether a parameter of the list lets an order through. `None` if it has to be refused.
+fn matches(order: &Order, key: &str, name: &str, value: &str) -> Option<bool> {
+    match name {
+        "limit" => value.parse().is_ok_and(|limit| (1..=100).contains(&limit)).then_some(true),
+        "cursor" => {
+            let is_id = value.len() == 32 && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            is_id.then(|| order.id.simple().to_string().as_str() < value)
+        }
+        "customerId" => is_id(value).then(|| order.placed.customer_id == value),
+        "status" => ["created", "confirmed", "cancelled"].contains(&value).then(|| order.status.as_str() == value),
+        "idempotencyKey" => IdempotencyKey::parse(value.as_bytes()).ok().map(|wanted| wanted.as_str() == key),
+        _ => None,
+    }
 }
 
 /// A request as it stands on the wire: method and target, headers, an empty line, the body. `None` where `http` has none.
