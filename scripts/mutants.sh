@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 checkout=$PWD
 copy=$checkout/target/mutants
-# A mutant that hangs its test is killed too.
+# Longer than any test takes. A mutant whose patch says `Hangs: yes` is killed by this limit; of any other it proves nothing.
 test_seconds=120
 
 say() { echo "mutants: $*" >&2; }
@@ -26,6 +26,7 @@ command -v patch >/dev/null || scripts/install.sh patch || fail "patch is missin
 
 what_of() { sed -n 's/^Mutant: //p' "$checkout/tests/mutants/$1.patch"; }
 test_of() { sed -n 's/^Test: //p' "$checkout/tests/mutants/$1.patch"; }
+hangs() { grep -q '^Hangs: yes$' "$checkout/tests/mutants/$1.patch"; }
 files_of() { sed -n 's|^--- a/||p' "$checkout/tests/mutants/$1.patch"; }
 
 # Makes the copy what the checkout is. Only what differs is written, so that cargo builds that anew and nothing else.
@@ -57,14 +58,17 @@ build() { # for the test given as cargo's arguments
         cargo test "${@:1:$#-1}" --no-run
 }
 within() { if command -v timeout >/dev/null; then timeout "$test_seconds" "$@"; else "$@"; fi; }
-# Whether the test passes. Neither passed nor failed, such as no test of that name, ends the script.
-passes() {
+# Sets outcome: passed, failed or late. None of them, such as no test of that name, ends the script.
+run_test() {
     local log=$copy/test.log status=0
     within cargo test "${@:1:$#-1}" -- --exact "${@: -1}" >"$log" 2>&1 || status=$?
-    if grep -q '^test result: ok. 1 passed' "$log"; then return 0; fi
-    if [ "$status" -eq 124 ] || grep -q '^test result: FAILED. 0 passed; 1 failed' "$log"; then return 1; fi
-    tail -n 30 "$log" >&2
-    fail "this runs no test: cargo test ${*:1:$#-1} -- --exact ${*: -1}"
+    if grep -q '^test result: ok. 1 passed' "$log"; then outcome=passed
+    elif grep -q '^test result: FAILED. 0 passed; 1 failed' "$log"; then outcome=failed
+    elif [ "$status" -eq 124 ]; then outcome=late
+    else
+        tail -n 30 "$log" >&2
+        fail "this runs no test: cargo test ${*:1:$#-1} -- --exact ${*: -1}"
+    fi
 }
 
 new_stores() {
@@ -102,7 +106,11 @@ new_stores
 # A test that fails anyway would prove nothing.
 while read -r -a test; do
     build "${test[@]}" >"$copy/build.log" 2>&1 || { tail -n 30 "$copy/build.log" >&2; fail "the copy does not build"; }
-    passes "${test[@]}" || { tail -n 30 "$copy/test.log" >&2; fail "without a mutant this already fails: cargo test ${test[*]}"; }
+    run_test "${test[@]}"
+    case $outcome in
+        late) fail "without a mutant this takes more than $test_seconds s: cargo test ${test[*]}" ;;
+        failed) tail -n 30 "$copy/test.log" >&2; fail "without a mutant this already fails: cargo test ${test[*]}" ;;
+    esac
 done < <(for name in "${names[@]}"; do test_of "$name"; done | sort -u)
 
 table='| mutant | what is wrong | killed by |
@@ -119,7 +127,12 @@ for name in "${names[@]}"; do
         fail "with tests/mutants/$name.patch the code does not build; write it anew"
     fi
     if changes_schema "$name"; then new_stores; fi
-    if passes "${test[@]}"; then
+    run_test "${test[@]}"
+    if [ "$outcome" = late ] && ! hangs "$name"; then
+        tail -n 30 "$copy/test.log" >&2
+        fail "$name: the test neither passed nor failed within $test_seconds s. Run it where the machine is not busy; if it hangs by design, say so in the patch: Hangs: yes"
+    fi
+    if [ "$outcome" = passed ]; then
         verdict='**nothing**'
         survived+=("$name")
         say "$name: SURVIVED cargo test ${test[*]}"
