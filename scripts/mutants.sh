@@ -57,11 +57,19 @@ build() { # for the test given as cargo's arguments
     if [[ " $* " == *" e2e "* ]]; then cargo build --target wasm32-wasip2 --release; fi &&
         cargo test "${@:1:$#-1}" --no-run
 }
-within() { if command -v timeout >/dev/null; then timeout "$test_seconds" "$@"; else "$@"; fi; }
+# Replaces the subshell that it runs in.
+within() { if command -v timeout >/dev/null; then exec timeout "$test_seconds" "$@"; else exec "$@"; fi; }
+# What an interrupted script has to end: `timeout` passes the signal on to the test and its host.
+running=
+stop() { [ -z "$running" ] || { kill "$running" && wait "$running"; } 2>/dev/null || true; }
 # Sets outcome: passed, failed or late. None of them, such as no test of that name, ends the script.
 run_test() {
     local log=$copy/test.log status=0
-    within cargo test "${@:1:$#-1}" -- --exact "${@: -1}" >"$log" 2>&1 || status=$?
+    # In the background: a signal ends `wait`, but it would not end a command that is waited for.
+    within cargo test "${@:1:$#-1}" -- --exact "${@: -1}" >"$log" 2>&1 &
+    running=$!
+    wait "$running" || status=$?
+    running=
     if grep -q '^test result: ok. 1 passed' "$log"; then outcome=passed
     elif grep -q '^test result: FAILED. 0 passed; 1 failed' "$log"; then outcome=failed
     elif [ "$status" -eq 124 ]; then outcome=late
@@ -100,7 +108,7 @@ for name in "${names[@]}"; do apply "$name" --dry-run; done
 unset REDIS_URL DATABASE_URL
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 1)) PG_PORT=$((${PG_PORT:-15432} + 1))
 trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
-trap 'exit 130' INT TERM
+trap 'stop; exit 130' INT TERM
 new_stores
 
 # A test that fails anyway would prove nothing.
