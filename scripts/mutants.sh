@@ -105,7 +105,7 @@ mkdir -p "$copy/target/host"
 cmp -s target/host/order-host "$copy/target/host/order-host" || cp target/host/order-host "$copy/target/host/order-host"
 cd "$copy"
 for name in "${names[@]}"; do apply "$name" --dry-run; done
-unset REDIS_URL DATABASE_URL
+unset REDIS_URL DATABASE_URL ORDER_LOCAL_DIR PG_SERVICE_PASSWORD "${!SPIN_VARIABLE_@}"
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 1)) PG_PORT=$((${PG_PORT:-15432} + 1))
 trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
 trap 'stop; exit 130' INT TERM
