@@ -54,11 +54,27 @@ restore() { # the files of a mutant
 # A small module is not the point here, and this is quicker to build.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 build() { # for the test given as cargo's arguments
-    if [[ " $* " == *" e2e "* ]]; then cargo build --target wasm32-wasip2 --release; fi &&
-        cargo test "${@:1:$#-1}" --no-run
+    local component=(cargo build --target wasm32-wasip2 --release)
+    case " $* " in
+        *" order-host "*)
+            # The checkout's own: wasmtime takes minutes to compile, and no mutant changes the host.
+            "${component[@]}" && host_test=$(cd "$checkout" && cargo test "${@:1:$#-1}" --no-run --message-format=json |
+                sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p') && [ -x "$host_test" ]
+            ;;
+        *" e2e "*) "${component[@]}" && cargo test "${@:1:$#-1}" --no-run ;;
+        *) cargo test "${@:1:$#-1}" --no-run ;;
+    esac
 }
-# Replaces the subshell that it runs in.
-within() { if command -v timeout >/dev/null; then exec timeout "$test_seconds" "$@"; else exec "$@"; fi; }
+run() { # that test, in place of the subshell that this runs in
+    local command=(cargo test "${@:1:$#-1}" -- --exact "${@: -1}")
+    # It loads ../spin.toml, and so the component of the copy.
+    if [[ " $* " == *" order-host "* ]]; then
+        cd host
+        command=("$host_test" --exact "${@: -1}")
+    fi
+    if command -v timeout >/dev/null; then command=(timeout "$test_seconds" "${command[@]}"); fi
+    exec "${command[@]}"
+}
 # What an interrupted script has to end: `timeout` passes the signal on to the test and its host.
 running=
 stop() { [ -z "$running" ] || { kill "$running" && wait "$running"; } 2>/dev/null || true; }
@@ -66,7 +82,7 @@ stop() { [ -z "$running" ] || { kill "$running" && wait "$running"; } 2>/dev/nul
 run_test() {
     local log=$copy/test.log status=0
     # In the background: a signal ends `wait`, but it would not end a command that is waited for.
-    within cargo test "${@:1:$#-1}" -- --exact "${@: -1}" >"$log" 2>&1 &
+    run "$@" >"$log" 2>&1 &
     running=$!
     wait "$running" || status=$?
     running=
@@ -77,6 +93,17 @@ run_test() {
         tail -n 30 "$log" >&2
         fail "this runs no test: cargo test ${*:1:$#-1} -- --exact ${*: -1}"
     fi
+}
+# Sees every test pass that a mutant names. The argument says when.
+all_pass() {
+    while read -r -a test; do
+        build "${test[@]}" >"$copy/build.log" 2>&1 || { tail -n 30 "$copy/build.log" >&2; fail "the copy does not build"; }
+        run_test "${test[@]}"
+        case $outcome in
+            late) fail "$1 this takes more than $test_seconds s: cargo test ${test[*]}" ;;
+            failed) tail -n 30 "$copy/test.log" >&2; fail "$1 this fails: cargo test ${test[*]}" ;;
+        esac
+    done < <(for name in "${names[@]}"; do test_of "$name"; done | sort -u)
 }
 
 new_stores() {
@@ -110,18 +137,6 @@ export REDIS_PORT=$((${REDIS_PORT:-16379} + 1)) PG_PORT=$((${PG_PORT:-15432} + 1
 trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
 trap 'stop; exit 130' INT TERM
 new_stores
-
-# Sees every test pass that a mutant names. The argument says when.
-all_pass() {
-    while read -r -a test; do
-        build "${test[@]}" >"$copy/build.log" 2>&1 || { tail -n 30 "$copy/build.log" >&2; fail "the copy does not build"; }
-        run_test "${test[@]}"
-        case $outcome in
-            late) fail "$1 this takes more than $test_seconds s: cargo test ${test[*]}" ;;
-            failed) tail -n 30 "$copy/test.log" >&2; fail "$1 this fails: cargo test ${test[*]}" ;;
-        esac
-    done < <(for name in "${names[@]}"; do test_of "$name"; done | sort -u)
-}
 
 # A test that fails anyway would prove nothing.
 all_pass "without a mutant"
