@@ -24,7 +24,7 @@ fn target() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => Just("/orders".to_owned()),
         2 => query().prop_map(|query| format!("/orders?{query}")),
-        1 => select(vec!["/", "/healthz", "/readyz", "/orders/", "/orders/1", "/orders/00000000-0000-0000-0000-000000000001", "//", "*", "http://a/orders"])
+        1 => select(vec!["/", "/healthz", "/readyz", "/openapi.yaml", "/problems", "/problems/internal", "/orders/", "/orders/1", "/orders/00000000-0000-0000-0000-000000000001", "//", "*", "http://a/orders"])
             .prop_map(str::to_owned),
         1 => "/[!-~]{0,30}",
     ]
