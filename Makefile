@@ -2,7 +2,7 @@
 export PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test prove fuzz mutants build size newman browser contract verify-deploy secrets image migrate down clean
+.PHONY: help run test bench prove fuzz mutants build size newman browser contract verify-deploy secrets image migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,8 @@ test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, 
 
 prove: ## Crash points, a lying Redis, leaving clients, long storms; prints the figures
 	@scripts/prove.sh
+bench: ## Measure the service beside its peers and stores (ARGS="--help" lists the options)
+	@scripts/bench.sh $(ARGS)
 
 build: ## Build the component and the bundled host
 	@scripts/toolchain.sh

@@ -1,0 +1,203 @@
+"""Turns the cells of a run into medians, ratios, a Markdown page and plots."""
+
+import json
+from statistics import median
+
+import plot
+
+# name, numerator, denominator, wanted; each side is (target, mode, clients or None for the same).
+RATIOS = [
+    ("replay ÷ no-store route", ("service", "replay"), ("service", "healthz"), 0.65),
+    ("create ÷ no-store route", ("service", "create"), ("service", "healthz"), 0.20),
+    ("replay ÷ plain handler's", ("service", "replay"), ("plain", "replay"), 1.8),
+    ("create ÷ plain handler's", ("service", "create"), ("plain", "create"), 1.4),
+]
+NAMES = {
+    ("service", "healthz"): "no-store route",
+    ("service", "replay"): "service",
+    ("service", "create"): "service",
+    ("plain", "replay"): "plain handler",
+    ("plain", "create"): "plain handler",
+    ("native", "healthz"): "native no-store",
+    ("native", "replay"): "native axum",
+    ("native", "create"): "native axum",
+    ("redis", "replay"): "redis-benchmark GET",
+    ("postgres", "create"): "pgbench insert",
+}
+
+
+def medians(cells):
+    """One entry per (phase, rows, target, mode, clients), each figure the median of its rounds."""
+    groups = {}
+    for cell in cells:
+        groups.setdefault((cell["phase"], cell["rows"], cell["target"], cell["mode"], cell["clients"]), []).append(cell)
+    result = []
+    for (phase, rows, target, mode, clients), group in groups.items():
+        entry = {"phase": phase, "rows": rows, "target": target, "mode": mode, "clients": clients, "rounds": len(group)}
+        for name in ("per_second", "p50_ms", "p99_ms"):
+            entry[name] = round(median(cell[name] for cell in group), 3)
+        entry["max_ms"] = max(cell["max_ms"] for cell in group)
+        for name in ("errors", "wrong"):
+            entry[name] = sum(cell[name] for cell in group)
+        for name in ("cpu_seconds_per_1000", "memory_mb"):
+            entry[name] = {of: round(median(cell[name][of] for cell in group), 4) for of in group[0][name]}
+        result.append(entry)
+    order = {"main": 0, "redis-down": 1, "table": 2, "healthz": 0, "replay": 1, "create": 2}
+    return sorted(result, key=lambda e: (order[e["phase"]], order[e["mode"]], e["rows"] or 0, e["target"], e["clients"]))
+
+
+def _rates(cells, phase, target, mode, clients, rows=None):
+    return {cell["round"]: cell["per_second"] for cell in cells
+            if (cell["phase"], cell["target"], cell["mode"], cell["clients"], cell["rows"]) == (phase, target, mode, clients, rows)}
+
+
+def _ratio(top, bottom):
+    """The median of the rounds' own ratios: a slow minute hits both sides of one round."""
+    both = [top[number] / bottom[number] for number in top.keys() & bottom.keys() if bottom[number]]
+    return round(median(both), 3) if both else None
+
+
+def ratios(cells):
+    rows = []
+
+    def add(name, value, wanted, is_met):
+        if value is not None:
+            rows.append({"name": name, "value": value, "wanted": wanted, "met": is_met(value)})
+
+    for name, top, bottom, least in RATIOS:
+        for clients in (16, 64):
+            value = _ratio(_rates(cells, "main", *top, clients), _rates(cells, "main", *bottom, clients))
+            add(f"{name}, {clients} clients", value, f"≥ {least}", lambda value: value >= least)
+    for mode in ("replay", "create"):
+        for clients in (16, 64):
+            value = _ratio(_rates(cells, "main", "service", mode, clients), _rates(cells, "main", "native", mode, clients))
+            add(f"{mode} ÷ native axum's, {clients} clients", value, "", lambda value: None)
+    for clients in (64, 256):
+        value = _ratio(_rates(cells, "main", "service", "create", clients), _rates(cells, "main", "service", "create", 16))
+        add(f"create at {clients} clients ÷ at 16", value, "≥ 1.0", lambda value: value >= 1.0)
+    at_256 = [cell for cell in cells if cell["phase"] == "main" and cell["target"] == "service" and cell["clients"] == 256]
+    if at_256:
+        creates = [cell["max_ms"] for cell in at_256 if cell["mode"] == "create"]
+        add("slowest create at 256 clients, ms", max(creates), "≤ 2000", lambda value: value <= 2000)
+        add("errors at 256 clients", sum(cell["errors"] + cell["wrong"] for cell in at_256), "0", lambda value: value == 0)
+    largest = max((cell["rows"] for cell in cells if cell["rows"]), default=None)
+    for clients in (16, 64):
+        value = _ratio(_rates(cells, "table", "service", "create", clients, largest),
+                       _rates(cells, "table", "service", "create", clients, 0))
+        add(f"create with {largest} rows ÷ with none, {clients} clients", value, "≥ 0.9", lambda value: value >= 0.9)
+    for other in sorted({cell["target"] for cell in cells} - {"service", "plain", "native", "redis", "postgres"}):
+        for mode in ("healthz", "replay", "create"):
+            for clients in sorted({cell["clients"] for cell in cells}):
+                value = _ratio(_rates(cells, "main", "service", mode, clients), _rates(cells, "main", other, mode, clients))
+                add(f"{mode} ÷ {other}'s, {clients} clients", value, "", lambda value: None)
+    return rows
+
+
+def soak_ratio(soak):
+    """Medians of half a minute: a single sample moves by a twentieth."""
+    end = soak["samples"][-1][0]
+    around_minute = [megabytes for seconds, megabytes in soak["samples"] if 45 <= seconds <= 75]
+    around_end = [megabytes for seconds, megabytes in soak["samples"] if seconds >= end - 30]
+    if end < 120:
+        return None
+    first, last = round(median(around_minute), 1), round(median(around_end), 1)
+    return {"name": f"memory after {end} s ÷ after 60 s ({last} MB ÷ {first} MB)",
+            "value": round(last / first, 3), "wanted": "≤ 1.05", "met": last / first <= 1.05}
+
+
+def _table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(field) for field in row) + " |" for row in rows])
+
+
+def _name(entry):
+    return NAMES.get((entry["target"], entry["mode"]), entry["target"])
+
+
+def _rows(entries):
+    for entry in entries:
+        cpu, memory = entry["cpu_seconds_per_1000"], entry["memory_mb"]
+        yield [
+            _name(entry), entry["mode"], *([entry["rows"]] if entry["phase"] == "table" else []), entry["clients"],
+            f"{entry['per_second']:.0f}", f"{entry['p50_ms']:.2f}", f"{entry['p99_ms']:.1f}", f"{entry['max_ms']:.0f}",
+            entry["errors"] + entry["wrong"],
+            *(f"{cpu[name]:.3f}" if name in cpu else "" for name in ("service", "postgres", "redis")),
+            *(f"{memory[name]:.0f}" if name in memory else "" for name in ("service", "postgres", "redis")),
+        ]
+
+
+def markdown(result):
+    world, settings = result["world"], result["settings"]
+    versions = ", ".join(f"{name} {value}" for name, value in world["versions"].items())
+    parts = [
+        f"- services on: {world['runtime']}\n- machine: {world['machine']}\n- versions: {versions}\n"
+        f"- {settings['rounds']} interleaved rounds of {settings['seconds']} s, started {world['started']} "
+        f"at a load average of {world['load_average_before']:.1f}",
+    ]
+    if result["ratios"]:
+        verdict = {True: "yes", False: "no", None: ""}
+        parts.append(_table(["figure", "measured", "wanted", "met"],
+                            [[row["name"], row["value"], row["wanted"], verdict[row["met"]]] for row in result["ratios"]]))
+    columns = ["clients", "per second", "p50 ms", "p99 ms", "max ms", "errors", "CPU s/1000: service", "PostgreSQL", "Redis",
+               "peak MB: service", "PostgreSQL", "Redis"]
+    titles = {"main": "Both stores up", "redis-down": "Redis down", "table": "Table size"}
+    for phase, title in titles.items():
+        entries = [entry for entry in result["medians"] if entry["phase"] == phase]
+        if entries:
+            head = ["target", "request", *(["rows before"] if phase == "table" else []), *columns]
+            parts += [f"## {title}", _table(head, _rows(entries))]
+    return "\n\n".join(parts) + "\n"
+
+
+def plots(result):
+    entries = result["medians"]
+
+    def by_clients(mode, figure, left_out=()):
+        series = {}
+        for entry in entries:
+            if entry["phase"] == "main" and entry["mode"] in (mode, "healthz") and entry["target"] not in left_out:
+                if entry["mode"] == "healthz" and entry["target"] != "service":
+                    continue
+                series.setdefault(_name(entry), []).append((entry["clients"], entry[figure]))
+        return series
+
+    if any(entry["phase"] == "main" for entry in entries):
+        yield "throughput.svg", plot.chart([
+            # The native peer and bare Redis are in the table: on this scale they would press the rest flat.
+            ("Replays per second", by_clients("replay", "per_second", ("redis", "native"))),
+            ("Creates per second", by_clients("create", "per_second")),
+        ], "clients")
+        yield "p99.svg", plot.chart([
+            ("Replay, p99 in ms", by_clients("replay", "p99_ms")),
+            ("Create, p99 in ms", by_clients("create", "p99_ms")),
+        ], "clients")
+    table = [entry for entry in entries if entry["phase"] == "table"]
+    if table:
+        def by_rows(figure):
+            series = {}
+            for entry in table:
+                series.setdefault(f"{entry['clients']} clients", []).append((max(entry["rows"], 1), figure(entry)))
+            return series
+
+        def cost(entry):
+            return sum(entry["cpu_seconds_per_1000"][name] for name in ("service", "postgres"))
+
+        yield "table-size.svg", plot.chart([
+            ("Creates per second", by_rows(lambda entry: entry["per_second"])),
+            ("CPU ms per create, service and PostgreSQL", by_rows(cost)),
+        ], "orders in the table before (1 stands for none)")
+
+
+def write(result, folder):
+    """Writes the report and prints its Markdown; true if anything was answered wrongly or with an error."""
+    result["medians"] = medians(result["cells"])
+    result["ratios"] = ratios(result["cells"])
+    if "soak" in result:
+        result["ratios"] += filter(None, [soak_ratio(result["soak"])])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "bench.md").write_text(markdown(result))
+    for name, svg in plots(result):
+        (folder / name).write_text(svg)
+    print(markdown(result))
+    return any(cell["wrong"] for cell in result["cells"])

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Measures the service beside its peers and its stores; arguments go to bench/bench.py, --help lists them.
+# `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py).
+# The stores are private: in .local/bench, durable as in production, stopped at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "bench: $*" >&2; exit 1; }
+
+for argument in "$@"; do
+    case $argument in -h | --help) exec python3 bench/bench.py --help ;; esac
+done
+command -v python3 >/dev/null || fail "python3 is missing"
+
+export ORDER_LOCAL_DIR=$PWD/.local/bench
+export REDIS_PORT=$((${REDIS_PORT:-16379} + 3)) PG_PORT=$((${PG_PORT:-15432} + 3))
+unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
+program=bench/bench.py
+if [ "${1:-}" = anatomy ]; then shift; program=bench/anatomy.py; fi
+
+scripts/toolchain.sh
+command -v wrk >/dev/null || scripts/install.sh wrk || fail "wrk is missing: install it"
+command -v redis-benchmark >/dev/null || scripts/install.sh redis-tools || fail "redis-benchmark is missing: install redis-tools"
+cargo build --target wasm32-wasip2 --release
+cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2 --profile component
+cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p native --release
+if ! command -v spin >/dev/null || [[ $(spin --version) != "spin 4."* ]]; then cargo build -p order-host --profile host; fi
+
+scripts/services.sh migrate
+[ ! -e "$ORDER_LOCAL_DIR/compose" ] || fail "the stores run in containers; install redis-server and postgresql, whose processes can be read"
+trap 'scripts/services.sh down' EXIT
+trap 'exit 130' INT TERM
+exports=$(scripts/services.sh env)
+eval "$exports"
+superuser_password=$(sed -n 's/^PG_SUPERUSER_PASSWORD=//p' "$ORDER_LOCAL_DIR/passwords")
+export PG_SUPERUSER_URL=postgres://postgres:$superuser_password@127.0.0.1:$PG_PORT/orders
+# Beside the server: Debian keeps it out of the PATH.
+PGBENCH=$(command -v pgbench || find /usr/lib/postgresql -path '*/bin/pgbench' | sort -V | tail -n 1)
+export PGBENCH
+PYTHONDONTWRITEBYTECODE=1 python3 "$program" "$@"
