@@ -12,7 +12,7 @@ use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use crate::settings::Settings;
 
-/// The newest of `migrations/`, whose schema these statements fit.
+/// The newest of `migrations/` that these statements need.
 const SCHEMA: &str = "20261123000000_create_orders";
 
 /// The `OrderStore` of one request. The pool is the host's.
