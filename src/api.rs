@@ -291,7 +291,7 @@ fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
     let version = |tag: &[u8]| {
         let digits = std::str::from_utf8(tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
         // One spelling per version: `"01"` is another tag than `"1"`.
-        digits.parse().ok().filter(|version: &i64| version.to_string() == digits)
+        digits.parse().ok().filter(|version: &i64| *version >= 1 && version.to_string() == digits)
     };
     Ok(tags.into_iter().filter_map(version).collect())
 }

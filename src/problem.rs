@@ -108,7 +108,8 @@ impl Problem {
                 format!("An order that is {} cannot become {}.", from.as_str(), to.as_str())
             }
             Self::PreconditionFailed { .. } => {
-                "The order is no longer at the version that If-Match names. Read it, decide again, and send its ETag."
+                "If-Match does not name the order's present version. Read the order, decide again, and send its ETag as it \
+                 stands, quotes included."
                     .into()
             }
             Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),

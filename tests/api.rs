@@ -321,6 +321,14 @@ async fn a_change_of_another_version_is_refused_with_the_present_etag() {
 }
 
 #[tokio::test]
+async fn a_fresh_order_is_no_repeat_of_a_change_to_created() {
+    let app = TestApp::default();
+    let location = header(&app.place("k", ORDER).await, "location").to_owned();
+    let refused = app.patch(&location, "\"0\"", r#"{"status":"created"}"#).await;
+    assert_problem(&refused, 412, "precondition-failed");
+}
+
+#[tokio::test]
 async fn only_three_moves_are_allowed() {
     let statuses = [Status::Created, Status::Confirmed, Status::Cancelled];
     for (from, to) in statuses.iter().flat_map(|from| statuses.map(|to| (*from, to))) {

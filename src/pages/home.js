@@ -1,7 +1,7 @@
 
 'use strict';
 const at = (id) => document.getElementById(id);
-let key, sent, firstAnswer, location1, count = 0, busy = false;
+let key, sent, firstAnswer, orderPath, count = 0, busy = false;
 
 // crypto.randomUUID exists only over HTTPS; this does everywhere.
 function freshKey() {
@@ -39,7 +39,7 @@ async function exchange(title, method, path, headers, body) {
     response = await fetch(path, { method, headers, body });
     text = await response.text();
   } catch (error) {
-    text = `No answer: ${error.message}. Send the same again with the same key.`;
+    text = `No answer: ${error.message}. This very request is safe to send again.`;
   }
   const ms = Math.round(performance.now() - started);
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join('');
@@ -74,7 +74,7 @@ async function exchange(title, method, path, headers, body) {
     ? `${title}: ${response.status}${replayed ? `, Idempotent-Replayed: ${replayed}` : ''}, ${ms} ms.`
     : `${title}: no answer.`;
   busy = false;
-  at('repeat').disabled = at('reuse').disabled = false;
+  at('repeat').disabled = false;
   return response && { ok: response.ok, text, location: response.headers.get('Location') };
 }
 
@@ -85,8 +85,8 @@ function post(title, body) {
 function placed(answer) {
   if (!answer?.ok) return;
   firstAnswer ??= answer.text;
-  location1 = answer.location;
-  at('confirm').disabled = at('cancel').disabled = false;
+  orderPath = answer.location;
+  at('reuse').disabled = at('confirm').disabled = at('cancel').disabled = false;
 }
 
 function on(id, event, action) {
@@ -99,8 +99,8 @@ function on(id, event, action) {
 on('order', 'submit', async () => {
   key = freshKey();
   sent = order();
-  firstAnswer = location1 = undefined;
-  at('confirm').disabled = at('cancel').disabled = true;
+  firstAnswer = orderPath = undefined;
+  at('reuse').disabled = at('confirm').disabled = at('cancel').disabled = true;
   placed(await post('First request', sent));
 });
 on('repeat', 'click', async () => placed(await post('The same again', sent)));
@@ -110,5 +110,5 @@ on('reuse', 'click', () => {
   post('Same key, another order', other);
 });
 for (const [id, status, title] of [['confirm', 'confirmed', 'Confirm version 1'], ['cancel', 'cancelled', 'Cancel version 1']]) {
-  on(id, 'click', () => exchange(title, 'PATCH', location1, { 'If-Match': '"1"', 'Content-Type': 'application/merge-patch+json' }, JSON.stringify({ status })));
+  on(id, 'click', () => exchange(title, 'PATCH', orderPath, { 'If-Match': '"1"', 'Content-Type': 'application/merge-patch+json' }, JSON.stringify({ status })));
 }

@@ -129,8 +129,9 @@ impl Problem {
             Self::PreconditionFailed { .. } => entry(
                 "precondition-failed",
                 StatusCode::PRECONDITION_FAILED,
-                "The order has moved on",
-                "The order is at another version than If-Match names: someone else changed it. \
+                "If-Match names another version",
+                "The order is at another version than If-Match names: it was changed meanwhile, or the tag is weak, \
+                 unquoted or wrong. \
                  Nothing was written. The ETag header has the present version.",
                 "Not as it is. Read the order, decide again, and send the change with the new ETag. \
                  No key is involved: the version is the key of a change.",
@@ -169,7 +170,7 @@ impl Problem {
             Self::PreconditionRequired => entry(
                 "precondition-required",
                 StatusCode::PRECONDITION_REQUIRED,
-                "If-Match is missing",
+                "If-Match names no version",
                 "The change had no If-Match header, or only *. \
                  Without a version it could overwrite what its sender never saw. Nothing was written.",
                 "Not as it is. Send it with If-Match and the order's ETag.",

@@ -91,4 +91,10 @@ async fn the_first_page_names_every_route_and_no_other() {
             assert!(path == "/" || text(&page).contains(&route), "{route}");
         }
     }
+    let (_, routes) = text(&page).split_once("id=\"routes\"").unwrap();
+    let named = routes.split("<code>").skip(1).filter_map(|rest| rest.split("</code>").next());
+    for (method, path) in named.filter_map(|text| text.split_once(" /")) {
+        let path = format!("/{path}");
+        assert!(contract["paths"][&path].get(method.to_lowercase()).is_some(), "{method} {path}");
+    }
 }
