@@ -22,4 +22,4 @@ fi
 scripts/npm.sh
 [ -n "${BASE_URL:-}" ] || exec scripts/with-service.sh "$PWD/scripts/browser.sh"
 mkdir -p target/browser
-node --test --test-concurrency=1 tests/browser/pages.test.mjs
+node --test tests/browser/pages.test.mjs

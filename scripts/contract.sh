@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lints docs/openapi.yaml, then sends what schemathesis makes of it to a bundled host of its own.
 # BASE_URL=http://... tests a service that is already there. Further arguments go to schemathesis.
-# Needs Python 3.10 or newer with venv; the tools come from PyPI, into .local/contract/.
+# Needs Python 3.11 or newer with venv; the tools come from PyPI, into .local/contract/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.local/contract
@@ -9,9 +9,9 @@ least_cases=2000
 
 fail() { echo "contract: $*" >&2; exit 1; }
 
-can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 can_venv || scripts/install.sh python3 python3-venv || true
-can_venv || fail "Python 3.10 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
+can_venv || fail "Python 3.11 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
 
 # Copied last, so that a set-up that was cut short starts over.
 if ! cmp -s tests/contract/requirements.txt "$tools/requirements.txt"; then

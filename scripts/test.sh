@@ -13,6 +13,8 @@ quiet_step() {
 
 scripts/toolchain.sh
 step scripts/versions.sh
+# Early, so that what a machine lacks is said before anything is built.
+step scripts/npm.sh
 step scripts/verify-deploy.sh
 step cargo fmt --all --check
 step cargo fmt --manifest-path fuzz/Cargo.toml --check

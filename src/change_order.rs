@@ -1,4 +1,4 @@
-//! Moving an order to another status: changes that meet at one order commute, and a lost answer may be retried blindly.
+//! Moving an order to another status: of changes that meet one is made, and a lost answer may be retried blindly.
 
 use crate::order::{Order, OrderStore, Status, StoreError, Timestamp};
 use uuid::Uuid;
