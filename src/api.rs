@@ -52,11 +52,12 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     let is_head = request.method() == Method::HEAD;
     // Both for the log, whatever becomes of the request.
     let key = idempotency_key(request.headers()).ok();
-    let path_id = match Route::of(request.uri().path()) {
+    let route = Route::of(request.uri().path());
+    let path_id = match route {
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
-    let mut response = route(context, request).await.unwrap_or_else(Problem::into_response);
+    let mut response = answer(context, route, &request).await.unwrap_or_else(Problem::into_response);
     if let Some(key) = key {
         response.extensions_mut().insert(KeyStart::of(&key));
     }
@@ -129,11 +130,12 @@ impl<'a> Route<'a> {
     }
 }
 
-async fn route<K: KeyStore, O: OrderStore>(
+async fn answer<K: KeyStore, O: OrderStore>(
     context: &Context<'_, K, O>,
-    request: Request<Bytes>,
+    route: Option<Route<'_>>,
+    request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
-    let route = Route::of(request.uri().path()).ok_or(Problem::NotFound)?;
+    let route = route.ok_or(Problem::NotFound)?;
     let method = match request.method() {
         &Method::HEAD => &Method::GET,
         method => method,
@@ -145,9 +147,9 @@ async fn route<K: KeyStore, O: OrderStore>(
         (&Method::GET, Route::Problems) => page(headers, pages::problem_list()),
         (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
         (&Method::GET, Route::Orders) => list::list_orders(context.orders, request.uri().query()).await,
-        (&Method::POST, Route::Orders) => create_order(context, &request).await,
+        (&Method::POST, Route::Orders) => create_order(context, request).await,
         (&Method::GET, Route::Order(id)) => show_order(context.orders, id, headers).await,
-        (&Method::PATCH, Route::Order(id)) => patch_order(context, id, &request).await,
+        (&Method::PATCH, Route::Order(id)) => patch_order(context, id, request).await,
         (&Method::GET, Route::Health) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
         (&Method::GET, Route::Readiness) => readiness(context).await,
         (_, route) => Err(Problem::MethodNotAllowed { allow: route.methods() }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
-use tokio::process::Command;
+use tokio::process::{Child, ChildStderr, Command};
 
 use super::support::*;
 
@@ -23,22 +23,29 @@ fn stable(line: &Value) -> Value {
     Value::Object(members.collect())
 }
 
-#[tokio::test]
-async fn each_request_leaves_one_line_and_no_secret() {
-    // Redis is a port where nothing listens, so that each request also has a trouble to tell.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+/// A host, where it serves, and the lines of its log.
+async fn host_and_log(variables: &[(&str, &str)]) -> (Child, String, Lines<BufReader<ChildStderr>>) {
     let mut host = Command::new("target/host/order-host")
         .args(["--listen", "127.0.0.1:0"])
-        .env("SPIN_VARIABLE_REDIS_PORT", closed.to_string())
-        .env("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")
+        .envs(variables.iter().copied())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut out = BufReader::new(host.stdout.take().unwrap()).lines();
-    let mut log = BufReader::new(host.stderr.take().unwrap()).lines();
+    let log = BufReader::new(host.stderr.take().unwrap()).lines();
     let url = out.next_line().await.unwrap().unwrap().strip_prefix("Serving ").unwrap().to_owned();
+    (host, url, log)
+}
+
+#[tokio::test]
+async fn each_request_leaves_one_line_and_no_secret() {
+    // Redis is a port where nothing listens, so that each request also has a trouble to tell.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let variables =
+        [("SPIN_VARIABLE_REDIS_PORT", &*closed.to_string()), ("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")];
+    let (_host, url, mut log) = host_and_log(&variables).await;
     let http = reqwest::Client::new();
 
     // Every printable character that JSON escapes, within the first eight.
@@ -122,17 +129,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
 
 #[tokio::test]
 async fn a_failure_is_logged_with_its_cause() {
-    let mut host = Command::new("target/host/order-host")
-        .args(["--listen", "127.0.0.1:0"])
-        .env("SPIN_VARIABLE_PG_PASSWORD", "wrong-password")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(host.stdout.take().unwrap()).lines();
-    let mut log = BufReader::new(host.stderr.take().unwrap()).lines();
-    let url = out.next_line().await.unwrap().unwrap().strip_prefix("Serving ").unwrap().to_owned();
+    let (_host, url, mut log) = host_and_log(&[("SPIN_VARIABLE_PG_PASSWORD", "wrong-password")]).await;
     for path in ["/orders", "/readyz"] {
         assert_eq!(reqwest::get(format!("{url}{path}")).await.unwrap().status(), 503);
         let (text, line) = next(&mut log).await;
