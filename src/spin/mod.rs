@@ -1,15 +1,12 @@
 //! The glue to Spin's host: the entry point, the clock, randomness, variables, the log.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io::Write;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
-use futures::future::{Either, select};
 use http::{Response, header};
 use http_body_util::Full;
 use spin_sdk::http::Request;
@@ -22,9 +19,11 @@ use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{Settings, VARIABLES};
 use crate::trace::{self, Measured};
+use deadlines::Deadlines;
 use postgres_orders::PostgresOrderStore;
 use redis_keys::RedisKeyStore;
 
+mod deadlines;
 mod postgres_orders;
 mod redis_keys;
 
@@ -58,7 +57,8 @@ async fn answer(settings: &Settings, request: Request, now_ms: u64, measured: &m
     let Some(body) = read_body(body).await else {
         return Problem::MalformedJson("the body was cut off".into()).into_response();
     };
-    let (keys, orders) = (RedisKeyStore::new(settings), PostgresOrderStore::new(settings));
+    let deadlines = Deadlines::default();
+    let (keys, orders) = (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
     let context = Context { keys: &keys, orders: &orders, now: measured.at, order_id: order_id(now_ms) };
     let response = api::respond(&context, http::Request::from_parts(head, body)).await;
     (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
@@ -119,14 +119,6 @@ async fn settings() -> Result<Rc<Settings>, String> {
     let settings = Rc::new(settings.map_err(|error| error.to_string())?);
     SETTINGS.replace(Some(settings.clone()));
     Ok(settings)
-}
-
-/// `work` unless it takes longer than `deadline`; what is late is dropped, which cancels the host call.
-async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
-    match select(pin!(work), pin!(spin_sdk::time::sleep(deadline))).await {
-        Either::Left((value, _)) => Some(value),
-        Either::Right(_) => None,
-    }
 }
 
 /// Logs a condition that the request gets over.

@@ -7,7 +7,7 @@ use chrono::DateTime;
 use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
 use uuid::Uuid;
 
-use super::within;
+use super::deadlines::Deadlines;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use crate::settings::Settings;
@@ -18,12 +18,13 @@ const SCHEMA: &str = "20261123000000_create_orders";
 /// The `OrderStore` of one request. The pool is the host's.
 pub struct PostgresOrderStore<'a> {
     settings: &'a Settings,
+    deadlines: &'a Deadlines,
     spent: Cell<Duration>,
 }
 
 impl<'a> PostgresOrderStore<'a> {
-    pub fn new(settings: &'a Settings) -> Self {
-        Self { settings, spent: Cell::new(Duration::ZERO) }
+    pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
+        Self { settings, deadlines, spent: Cell::new(Duration::ZERO) }
     }
 
     /// How long this request has waited for PostgreSQL.
@@ -56,7 +57,7 @@ impl<'a> PostgresOrderStore<'a> {
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
         let started = Instant::now();
-        let result = within(self.settings.pg_deadline, work).await;
+        let result = self.deadlines.within(self.settings.pg_deadline, work).await;
         self.spent.set(self.spent.get() + started.elapsed());
         match result {
             Some(result) => result.map_err(Failure::Host),

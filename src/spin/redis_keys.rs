@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use spin_sdk::redis::{Connection, Error, RedisParameter};
 
-use super::{warn, within};
+use super::deadlines::Deadlines;
+use super::warn;
 use crate::idempotency::{IdempotencyKey, KeyRecord, KeyStore};
 use crate::settings::Settings;
 
@@ -19,13 +20,14 @@ thread_local! {
 /// The `KeyStore` of one request.
 pub struct RedisKeyStore<'a> {
     settings: &'a Settings,
+    deadlines: &'a Deadlines,
     /// What this request may still wait. One budget for all its calls: a stopped Redis costs a request one deadline.
     budget: Cell<Duration>,
 }
 
 impl<'a> RedisKeyStore<'a> {
-    pub fn new(settings: &'a Settings) -> Self {
-        Self { settings, budget: Cell::new(settings.redis_deadline) }
+    pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
+        Self { settings, deadlines, budget: Cell::new(settings.redis_deadline) }
     }
 
     /// How long this request has waited for Redis.
@@ -45,12 +47,14 @@ impl<'a> RedisKeyStore<'a> {
         }
         let started = Instant::now();
         let used = Cell::new(None);
-        let result = within(budget, async {
-            let connection = self.connection().await?;
-            used.set(Some(connection.clone()));
-            command(connection).await
-        })
-        .await;
+        let result = self
+            .deadlines
+            .within(budget, async {
+                let connection = self.connection().await?;
+                used.set(Some(connection.clone()));
+                command(connection).await
+            })
+            .await;
         self.budget.set(budget.saturating_sub(started.elapsed()));
         let cause = match result {
             Some(Ok(value)) => return Some(value),
