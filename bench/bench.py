@@ -3,7 +3,8 @@
 
 Run it by scripts/bench.sh, which builds what is measured and starts private stores.
 The report is bench.json, bench.md and three SVG plots.
-`scripts/bench.sh anatomy` tells instead what one request waits for, call by call.
+`scripts/bench.sh anatomy` tells instead what one request waits for, call by call;
+`scripts/bench.sh instructions` what the host executes for one.
 """
 
 import argparse

@@ -100,7 +100,7 @@ class Stores:
 class Target:
     """One service under measurement, as a process of its own on a port of its own."""
 
-    def __init__(self, name, manifest=None, binary=None, database="orders", environment=None):
+    def __init__(self, name, manifest=None, binary=None, database="orders", environment=None, under=()):
         self.name = name
         self.database = database
         with socket.socket() as probe:
@@ -119,7 +119,7 @@ class Target:
         self.log = BUILD / "logs" / f"{name}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command,
+                [*under, *command],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

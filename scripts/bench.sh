@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
 # Measures the service beside its peers and its stores; arguments go to bench/bench.py, --help lists them.
-# `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py).
+# `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py);
+# `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py).
 # The stores are private: in .local/bench, durable as in production, stopped at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail() { echo "bench: $*" >&2; exit 1; }
 
+program=bench/bench.py
+case ${1:-} in
+    anatomy | instructions) program=bench/$1.py; shift ;;
+esac
 for argument in "$@"; do
-    case $argument in -h | --help) exec python3 bench/bench.py --help ;; esac
+    case $argument in -h | --help) exec python3 "$program" --help ;; esac
 done
 command -v python3 >/dev/null || fail "python3 is missing"
 
 export ORDER_LOCAL_DIR=$PWD/.local/bench
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 3)) PG_PORT=$((${PG_PORT:-15432} + 3))
 unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
-program=bench/bench.py
-if [ "${1:-}" = anatomy ]; then shift; program=bench/anatomy.py; fi
 
 scripts/toolchain.sh
 command -v wrk >/dev/null || scripts/install.sh wrk || fail "wrk is missing: install it"
@@ -24,6 +27,10 @@ command -v redis-benchmark >/dev/null || scripts/install.sh redis-tools || fail 
 cargo build --target wasm32-wasip2 --release
 cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2 --profile component
 cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p native --release
+if [ "$program" = bench/instructions.py ]; then
+    ! command -v spin >/dev/null || fail "instructions are counted on the bundled host; take spin from the PATH"
+    command -v valgrind >/dev/null || scripts/install.sh valgrind || fail "valgrind is missing: install it"
+fi
 if ! command -v spin >/dev/null || [[ $(spin --version) != "spin 4."* ]]; then cargo build -p order-host --profile host; fi
 
 scripts/services.sh migrate

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Counts what the host process executes for one request, outside the kernel: processor instructions, by callgrind.
+
+The counts repeat to about one per cent whatever else the machine does, so they show a step that rates cannot.
+They hold for one client at a time and for the bundled host.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import subprocess
+import uuid
+from pathlib import Path
+
+from world import BUILD, ORDER, ROOT, Stores, Target, manifest_for
+
+MODES = ("healthz", "replay", "create")
+# Whole lives of instances, so that their start is in the figures with its share.
+REQUESTS = 2 * 128
+# callgrind is fifty times slower than the processor.
+PATIENCE = {"SPIN_VARIABLE_REDIS_DEADLINE_MS": "20000", "SPIN_VARIABLE_PG_DEADLINE_MS": "30000"}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench.sh instructions", description=__doc__)
+    parser.add_argument("--against", action="append", default=[], metavar="NAME=WASM",
+                        help="another build of the component, counted beside this one")
+    args = parser.parse_args()
+    args.against = [tuple(pair.split("=", 1)) for pair in args.against]
+    if not all(len(pair) == 2 and Path(pair[1]).is_file() for pair in args.against):
+        parser.error("--against takes NAME=WASM, and the file must exist")
+    return args
+
+
+class Counted:
+    """A host under callgrind."""
+
+    def __init__(self, name, manifest):
+        self.folder = BUILD / "callgrind" / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.iterdir():
+            old.unlink()
+        under = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={self.folder}/out"]
+        self.target = Target(name, manifest=manifest, environment=PATIENCE, under=under)
+        host, port = self.target.address.split(":")
+        self.connection = http.client.HTTPConnection(host, int(port), timeout=60)
+
+    def request(self, mode, number):
+        if mode == "healthz":
+            self.connection.request("GET", "/healthz")
+        else:
+            key = f"counted-{self.target.name}" if mode == "replay" else str(uuid.uuid4())
+            headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+            order = {**ORDER, "customerId": "c-1" if mode == "replay" else f"c-{number}"}
+            self.connection.request("POST", "/orders", json.dumps(order, separators=(",", ":")), headers)
+        answer = self.connection.getresponse()
+        answer.read()
+        if answer.status not in (200, 201):
+            raise SystemExit(f"bench: {mode} was answered {answer.status}; see {self.target.log}")
+
+    def control(self, *options):
+        run = subprocess.run(["callgrind_control", *options, str(self.target.pid)], capture_output=True, text=True)
+        if run.returncode != 0:
+            raise SystemExit(f"bench: callgrind_control {' '.join(options)}: {run.stderr.strip()}")
+
+    def count(self, mode):
+        for number in range(16):
+            self.request(mode, number)
+        self.control("-i", "on")
+        self.control("-z")
+        for number in range(REQUESTS):
+            self.request(mode, number)
+        self.control(f"--dump={mode}")
+        self.control("-i", "off")
+        for file in self.folder.iterdir():
+            text = file.read_text()
+            if f"Trigger: {mode}" in text[:4096]:
+                total = int(re.search(r"^(?:summary|totals): (\d+)", text, re.M).group(1))
+                file.rename(self.folder / mode)
+                return total / REQUESTS
+        raise SystemExit(f"bench: callgrind wrote no counts for {mode}; see {self.folder}")
+
+
+def main():
+    args = arguments()
+    stores = Stores()
+    stores.sql("TRUNCATE orders")
+    stores.redis("flushall")
+    print("| component | request | instructions | ÷ this one's |\n|---|---|---|---|")
+    first = {}
+    for name, wasm in [("service", None), *args.against]:
+        counted = Counted(name, manifest_for(wasm) if wasm else ROOT / "spin.toml")
+        try:
+            for mode in MODES:
+                count = counted.count(mode)
+                ratio = count / first.setdefault(mode, count)
+                print(f"| {name} | {mode} | {count:,.0f} | {ratio:.3f} |".replace(",", " "), flush=True)
+        finally:
+            counted.target.stop()
+    print(f"\nBy function: callgrind_annotate {os.path.relpath(BUILD, ROOT)}/callgrind/service/replay")
+
+
+if __name__ == "__main__":
+    main()
