@@ -1,13 +1,14 @@
-//! Orders in PostgreSQL. A connection is taken from the host's pool for one statement and given back behind it.
+//! Orders in PostgreSQL.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
+use spin_sdk::pg::{DbValue, Error, ParameterValue, PgError, QueryError};
 use uuid::Uuid;
 
 use super::deadlines::Deadlines;
+use super::pg_connections;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use crate::settings::Settings;
@@ -34,16 +35,14 @@ impl<'a> PostgresOrderStore<'a> {
 
     /// Runs a statement for its row count, which costs less than rows do.
     async fn execute(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<u64, Failure> {
-        self.within_deadline(async {
-            let connection = Connection::open(&self.settings.pg_address).await?;
+        self.within_deadline(pg_connections::run(&self.settings.pg_address, async |connection| {
             connection.execute(sql, parameters).await
-        })
+        }))
         .await
     }
 
     async fn query(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.within_deadline(async {
-            let connection = Connection::open(&self.settings.pg_address).await?;
+        self.within_deadline(pg_connections::run(&self.settings.pg_address, async |connection| {
             let mut result = connection.query(sql, parameters).await?;
             let mut rows = Vec::new();
             while let Some(row) = result.rows().next().await {
@@ -51,7 +50,7 @@ impl<'a> PostgresOrderStore<'a> {
             }
             result.result().await?;
             Ok(rows)
-        })
+        }))
         .await
     }
 

@@ -101,3 +101,39 @@ async fn redis_answers_again_once_it_is_back() {
         }
     }
 }
+
+/// Requests of an instance may share a connection, on which PostgreSQL runs one statement after the other.
+#[tokio::test]
+async fn a_statement_that_waits_for_a_lock_holds_up_at_most_one_other() {
+    let app = TestApp::start().await;
+    let (key, model) = (fresh_key(), fresh_key());
+    app.place(&model, ORDER).await;
+    let owner = owner().await;
+    owner.batch_execute("BEGIN").await.unwrap();
+    let copy = "INSERT INTO orders SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
+        total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $2";
+    owner.execute(copy, &[&key, &model]).await.unwrap();
+
+    let others = |count| (0..count).map(|_| tokio::spawn(timed(app.post(&fresh_key(), ORDER)))).collect::<Vec<_>>();
+    let mut requests = others(8);
+    let waiting = tokio::spawn(app.post(&key, ORDER).send());
+    for _ in 0..32 {
+        requests.extend(others(8));
+        // So that the next ones find the waiting statement on its connection.
+        let _ = app.get("/readyz").await;
+    }
+    let mut held_up = 0;
+    for request in requests {
+        let (status, took) = request.await.unwrap();
+        assert_eq!(status, 201);
+        held_up += usize::from(took > PG_DEADLINE / 2);
+    }
+    assert!(held_up <= 1, "{held_up} requests waited for a lock that they had no part in");
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 409);
+    owner.batch_execute("ROLLBACK").await.unwrap();
+}
+
+async fn timed(request: reqwest::RequestBuilder) -> (u16, std::time::Duration) {
+    let started = Instant::now();
+    (request.send().await.unwrap().status().as_u16(), started.elapsed())
+}
