@@ -76,7 +76,7 @@ class Counted:
         self.control("-i", "off")
         for file in self.folder.iterdir():
             text = file.read_text()
-            if f"Trigger: {mode}" in text[:4096]:
+            if f"Trigger: dump {mode}" in text[:4096]:
                 total = int(re.search(r"^(?:summary|totals): (\d+)", text, re.M).group(1))
                 file.rename(self.folder / mode)
                 return total / REQUESTS
