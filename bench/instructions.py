@@ -29,6 +29,8 @@ def arguments():
                         help="another build of the component, counted beside this one")
     args = parser.parse_args()
     args.against = [tuple(pair.split("=", 1)) for pair in args.against]
+    if len({"service", *(pair[0] for pair in args.against)}) != 1 + len(args.against):
+        parser.error("each --against takes a name of its own")
     if not all(len(pair) == 2 and Path(pair[1]).is_file() for pair in args.against):
         parser.error("--against takes NAME=WASM, and the file must exist")
     return args
@@ -57,8 +59,7 @@ class Counted:
             self.connection.request("POST", "/orders", json.dumps(order, separators=(",", ":")), headers)
         answer = self.connection.getresponse()
         answer.read()
-        if answer.status not in (200, 201):
-            raise SystemExit(f"bench: {mode} was answered {answer.status}; see {self.target.log}")
+        return answer.status, answer.getheader("Idempotent-Replayed")
 
     def control(self, *options):
         run = subprocess.run(["callgrind_control", *options, str(self.target.pid)], capture_output=True, text=True)
@@ -70,8 +71,11 @@ class Counted:
             self.request(mode, number)
         self.control("-i", "on")
         self.control("-z")
+        expected = {"healthz": (200, None), "replay": (201, "true"), "create": (201, "false")}[mode]
         for number in range(REQUESTS):
-            self.request(mode, number)
+            answer = self.request(mode, number)
+            if answer != expected:
+                raise SystemExit(f"bench: {mode} was answered {answer}; see {self.target.log}")
         self.control(f"--dump={mode}")
         self.control("-i", "off")
         for file in self.folder.iterdir():

@@ -24,12 +24,14 @@ unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
 scripts/toolchain.sh
 command -v wrk >/dev/null || scripts/install.sh wrk || fail "wrk is missing: install it"
 command -v redis-benchmark >/dev/null || scripts/install.sh redis-tools || fail "redis-benchmark is missing: install redis-tools"
-cargo build --target wasm32-wasip2 --release
-cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2 --profile component
-cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p native --release
 if [ "$program" = bench/instructions.py ]; then
-    ! command -v spin >/dev/null || fail "instructions are counted on the bundled host; take spin from the PATH"
+    [[ $(spin --version 2>/dev/null) != "spin 4."* ]] || fail "instructions are counted on the bundled host; take spin from the PATH"
     command -v valgrind >/dev/null || scripts/install.sh valgrind || fail "valgrind is missing: install it"
+fi
+cargo build --target wasm32-wasip2 --release
+if [ "$program" = bench/bench.py ]; then
+    cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2 --profile component
+    cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p native --release
 fi
 if ! command -v spin >/dev/null || [[ $(spin --version) != "spin 4."* ]]; then cargo build -p order-host --profile host; fi
 

@@ -1,12 +1,12 @@
 //! Deadlines of host calls: one timer for all those of a request.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Keeps the deadlines of one request.
+/// Keeps the deadlines of one request, whose calls come one after the other.
 ///
 /// A timer is a host call too, started and cancelled, and a create makes three calls that need one.
 /// So a timer that is running is left to run, and when it rings the call at hand may still have time.
@@ -34,13 +34,11 @@ impl Deadlines {
         let mut running = self.0.borrow_mut();
         loop {
             // One that would ring too late is replaced.
-            let timer = match running.take_if(|timer| timer.rings_at <= due) {
-                Some(timer) => running.insert(timer),
-                None => {
-                    let left = due.saturating_duration_since(Instant::now());
-                    running.insert(Timer { rings_at: due, ring: Box::pin(spin_sdk::time::sleep(left)) })
-                }
-            };
+            running.take_if(|timer| timer.rings_at > due);
+            let timer = running.get_or_insert_with(|| Timer {
+                rings_at: due,
+                ring: Box::pin(spin_sdk::time::sleep(due.saturating_duration_since(Instant::now()))),
+            });
             ready!(timer.ring.as_mut().poll(context));
             let rang_at = timer.rings_at;
             *running = None;

@@ -20,10 +20,11 @@ const IN_ALL: u32 = 16;
 const WORTH_WAITING: u32 = 4;
 
 thread_local! {
-    /// Weak: the last statement that uses a connection gives it back.
+    /// Weak: the last statement that uses a connection gives it back. All are to one address, that of the settings.
     static IN_USE: RefCell<Vec<Weak<Shared>>> = const { RefCell::new(Vec::new()) };
-    /// How long it last took to get a connection from the pool, and to run a statement.
+    /// How long it last took to get a connection from the pool.
     static TAKING: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// How long the last statement that succeeded took, with its wait behind another one; at first nothing joins.
     static RUNNING: Cell<Duration> = const { Cell::new(Duration::MAX) };
 }
 
@@ -59,14 +60,12 @@ fn join() -> Option<Rc<Shared>> {
     if TAKING.get() * WORTH_WAITING < RUNNING.get() {
         return None;
     }
-    IN_USE.with_borrow(|in_use| {
+    let shared = IN_USE.with_borrow(|in_use| {
         let free = in_use.iter().filter(|shared| shared.strong_count() < AT_ONCE);
-        free.filter_map(Weak::upgrade).find(|shared| {
-            let left = shared.statements_left.get();
-            shared.statements_left.set(left.saturating_sub(1));
-            left > 0
-        })
-    })
+        free.filter_map(Weak::upgrade).find(|shared| shared.statements_left.get() > 0)
+    })?;
+    shared.statements_left.set(shared.statements_left.get() - 1);
+    Some(shared)
 }
 
 async fn take(address: &str) -> Result<Rc<Shared>, Error> {

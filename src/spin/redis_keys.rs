@@ -1,7 +1,6 @@
 //! Answers in Redis, over one connection per instance.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 

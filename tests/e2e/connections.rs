@@ -1,4 +1,5 @@
-//! Connections: one to PostgreSQL is given back at once, one to Redis that broke is replaced.
+//! Connections: one to PostgreSQL is given back with its last statement and shared by two at most; one to Redis that
+//! broke is replaced.
 
 use std::time::Instant;
 
@@ -109,31 +110,55 @@ async fn a_statement_that_waits_for_a_lock_holds_up_at_most_one_other() {
     let (key, model) = (fresh_key(), fresh_key());
     app.place(&model, ORDER).await;
     let owner = owner().await;
-    owner.batch_execute("BEGIN").await.unwrap();
-    let copy = "INSERT INTO orders SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
-        total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $2";
-    owner.execute(copy, &[&key, &model]).await.unwrap();
+    hold_key(&owner, &key, &model).await;
 
-    let others = |count| (0..count).map(|_| tokio::spawn(timed(app.post(&fresh_key(), ORDER)))).collect::<Vec<_>>();
-    let mut requests = others(8);
-    let waiting = tokio::spawn(app.post(&key, ORDER).send());
-    for _ in 0..32 {
-        requests.extend(others(8));
-        // So that the next ones find the waiting statement on its connection.
-        let _ = app.get("/readyz").await;
+    let others = |count| (0..count).map(|_| tokio::spawn(answered(app.post(&fresh_key(), ORDER)))).collect::<Vec<_>>();
+    let mut requests = others(4);
+    let waiting = tokio::spawn(answered(app.post(&key, ORDER)));
+    for _ in 0..24 {
+        requests.extend(others(4));
+        // A pause that needs no PostgreSQL, so that the next ones find the waiting statement on its connection.
+        let _ = app.get("/healthz").await;
     }
+    let all_sent = Instant::now();
+    let (status, waited_until) = waiting.await.unwrap();
+    assert_eq!(status, 409);
+    assert!(waited_until > all_sent, "the others were sent while it waited");
     let mut held_up = 0;
     for request in requests {
-        let (status, took) = request.await.unwrap();
+        let (status, at) = request.await.unwrap();
         assert_eq!(status, 201);
-        held_up += usize::from(took > PG_DEADLINE / 2);
+        held_up += usize::from(at >= waited_until);
     }
     assert!(held_up <= 1, "{held_up} requests waited for a lock that they had no part in");
-    assert_eq!(waiting.await.unwrap().unwrap().status(), 409);
     owner.batch_execute("ROLLBACK").await.unwrap();
 }
 
-async fn timed(request: reqwest::RequestBuilder) -> (u16, std::time::Duration) {
-    let started = Instant::now();
-    (request.send().await.unwrap().status().as_u16(), started.elapsed())
+/// Also those that stand behind another waiting statement on its connection: two waits fit into one deadline.
+#[tokio::test]
+async fn duplicates_that_wait_too_long_are_all_told_to_come_again() {
+    let app = TestApp::start().await;
+    let (key, model) = (fresh_key(), fresh_key());
+    app.place(&model, ORDER).await;
+    let owner = owner().await;
+    hold_key(&owner, &key, &model).await;
+    let (mut others, mut duplicates) = (Vec::new(), Vec::new());
+    for _ in 0..24 {
+        others.extend((0..3).map(|_| tokio::spawn(answered(app.post(&fresh_key(), ORDER)))));
+        duplicates.extend((0..2).map(|_| tokio::spawn(answered(app.post(&key, ORDER)))));
+        let _ = app.get("/healthz").await;
+    }
+    for request in duplicates {
+        assert_eq!(request.await.unwrap().0, 409);
+    }
+    for request in others {
+        assert_eq!(request.await.unwrap().0, 201);
+    }
+    owner.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// The status, and when it came.
+async fn answered(request: reqwest::RequestBuilder) -> (u16, Instant) {
+    let status = request.send().await.unwrap().status().as_u16();
+    (status, Instant::now())
 }

@@ -150,13 +150,8 @@ async fn a_duplicate_that_waited_too_long_is_told_to_come_again() {
     app.place(&model, ORDER).await;
     let owner = owner().await;
     for end in ["ROLLBACK", "COMMIT"] {
-        // A first request that never comes to its commit.
-        owner.batch_execute("BEGIN").await.unwrap();
-        let copy =
-            "INSERT INTO orders SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
-            total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $2";
         let key = format!("{key}{end}");
-        owner.execute(copy, &[&key, &model]).await.unwrap();
+        hold_key(&owner, &key, &model).await;
         let started = Instant::now();
         let waited = app.place(&key, ORDER).await;
         assert!(started.elapsed() < PG_DEADLINE, "PostgreSQL ends the wait, not the deadline: {:?}", started.elapsed());
