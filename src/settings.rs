@@ -117,10 +117,10 @@ struct PgAddress {
 impl std::fmt::Display for PgAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-        // lock < statement < half the deadline: PostgreSQL ends a statement before the component abandons it, also one
-        // that stands behind another on its connection. An abandoned one goes back to the pool with it, still busy.
-        let lock_timeout_ms = self.deadline_ms * 40 / 100;
-        let statement_timeout_ms = self.deadline_ms * 45 / 100;
+        // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
+        // since an abandoned one goes back to the pool with its connection still busy.
+        let lock_timeout_ms = self.deadline_ms * 6 / 10;
+        let statement_timeout_ms = self.deadline_ms * 8 / 10;
         write!(
             f,
             "host={} port={} user={} password={} dbname={} sslmode={} connect_timeout={} tcp_user_timeout={} \
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(settings.key_retention, Duration::from_secs(86_400));
         let address: tokio_postgres::Config = settings.pg_address.parse().unwrap();
         assert_eq!(address.get_password(), Some(br"it's \ secret".as_slice()));
-        assert_eq!(address.get_options(), Some("-c statement_timeout=1350 -c lock_timeout=1200"));
+        assert_eq!(address.get_options(), Some("-c statement_timeout=2400 -c lock_timeout=1800"));
     }
 
     #[test]

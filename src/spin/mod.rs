@@ -24,7 +24,6 @@ use postgres_orders::PostgresOrderStore;
 use redis_keys::RedisKeyStore;
 
 mod deadlines;
-mod pg_connections;
 mod postgres_orders;
 mod redis_keys;
 

@@ -1,14 +1,13 @@
-//! Orders in PostgreSQL.
+//! Orders in PostgreSQL. A connection is taken from the host's pool for one statement and given back behind it.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use spin_sdk::pg::{DbValue, Error, ParameterValue, PgError, QueryError};
+use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
 use uuid::Uuid;
 
 use super::deadlines::Deadlines;
-use super::pg_connections;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use crate::settings::Settings;
@@ -35,14 +34,16 @@ impl<'a> PostgresOrderStore<'a> {
 
     /// Runs a statement for its row count, which costs less than rows do.
     async fn execute(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<u64, Failure> {
-        self.within_deadline(pg_connections::run(&self.settings.pg_address, async |connection| {
+        self.within_deadline(async {
+            let connection = Connection::open(&self.settings.pg_address).await?;
             connection.execute(sql, parameters).await
-        }))
+        })
         .await
     }
 
     async fn query(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.within_deadline(pg_connections::run(&self.settings.pg_address, async |connection| {
+        self.within_deadline(async {
+            let connection = Connection::open(&self.settings.pg_address).await?;
             let mut result = connection.query(sql, parameters).await?;
             let mut rows = Vec::new();
             while let Some(row) = result.rows().next().await {
@@ -50,7 +51,7 @@ impl<'a> PostgresOrderStore<'a> {
             }
             result.result().await?;
             Ok(rows)
-        }))
+        })
         .await
     }
 

@@ -74,7 +74,7 @@ fn pg_pool() -> Result<Pool> {
         .user(variable("PG_USER")?)
         .password(variable("PG_PASSWORD")?)
         .dbname(variable("PG_DATABASE")?)
-        .options("-c statement_timeout=1350 -c lock_timeout=1200");
+        .options("-c statement_timeout=2400 -c lock_timeout=1800");
     let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     let pool = Pool::builder(manager)
         .max_size(PG_CONNECTIONS)

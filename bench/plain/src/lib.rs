@@ -92,7 +92,7 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
 
 async fn pg_address() -> Result<String> {
     Ok(format!(
-        "host={} port={} user={} password={} dbname={} options='-c statement_timeout=1350 -c lock_timeout=1200'",
+        "host={} port={} user={} password={} dbname={} options='-c statement_timeout=2400 -c lock_timeout=1800'",
         variables::get("pg_host").await?,
         variables::get("pg_port").await?,
         variables::get("pg_user").await?,
