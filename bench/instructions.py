@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Counts what the host process executes for one request, outside the kernel: processor instructions, by callgrind.
 
-The counts repeat to about one per cent whatever else the machine does, so they show a step that rates cannot.
+The counts repeat to about one per cent, to four where compilers run beside it, so they show a step that rates cannot.
 They hold for one client at a time and for the bundled host.
 """
 
