@@ -108,14 +108,18 @@ async fn a_statement_that_waits_for_a_lock_holds_up_no_other() {
     let app = TestApp::start().await;
     let (key, model) = (fresh_key(), fresh_key());
     app.place(&model, ORDER).await;
-    let owner = owner().await;
-    hold_key(&owner, &key, &model).await;
+    let holder = owner().await;
+    hold_key(&holder, &key, &model).await;
 
-    let others = |count| (0..count).map(|_| tokio::spawn(answered(app.post(&fresh_key(), ORDER)))).collect::<Vec<_>>();
-    let mut requests = others(4);
     let waiting = tokio::spawn(answered(app.post(&key, ORDER)));
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let observer = owner().await;
+    while observer.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(!waiting.is_finished(), "it never waited");
+    }
+    let mut requests = Vec::new();
     for _ in 0..24 {
-        requests.extend(others(4));
+        requests.extend((0..4).map(|_| tokio::spawn(answered(app.post(&fresh_key(), ORDER)))));
         // A pause that needs no PostgreSQL, so that the next ones come while it waits.
         let _ = app.get("/healthz").await;
     }
@@ -128,7 +132,7 @@ async fn a_statement_that_waits_for_a_lock_holds_up_no_other() {
         assert_eq!(status, 201);
         assert!(at < waited_until, "a request waited for a lock that it had no part in");
     }
-    owner.batch_execute("ROLLBACK").await.unwrap();
+    holder.batch_execute("ROLLBACK").await.unwrap();
 }
 
 /// The status, and when it came.
