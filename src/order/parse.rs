@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Item, MAX_TOTAL, NewOrder, Status};
@@ -52,38 +52,41 @@ impl Status {
     /// Reads a merge patch (RFC 7396) that sets the status, the one member of an order that changes.
     pub fn parse_patch(body: &[u8]) -> Result<Self, Rejected> {
         read(body, |faults, json| {
-            let [status] = faults.members("", json, ["status"])?;
-            faults.required("/status", status, Faults::status)
+            let [status] = faults.members(&"", json, ["status"])?;
+            faults.required(&"/status", status, Faults::status)
         })
     }
 }
 
-fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &RawValue) -> Option<T>) -> Result<T, Rejected> {
+fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &str) -> Option<T>) -> Result<T, Rejected> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Rejected::Malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let json: &RawValue = serde_json::from_str(text).map_err(|error| Rejected::Malformed(error.to_string()))?;
     let mut faults = Faults(Vec::new());
-    match document(&mut faults, json) {
+    match document(&mut faults, text) {
         Some(value) if faults.0.is_empty() => Ok(value),
-        _ => Err(Rejected::Invalid(faults.0)),
+        // Malformed text comes here too, being no object. Only what has a fault is read again to tell it apart.
+        _ => match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Err(Rejected::Invalid(faults.0)),
+            Err(error) => Err(Rejected::Malformed(error.to_string())),
+        },
     }
 }
 
-fn order(faults: &mut Faults, json: &RawValue) -> Option<NewOrder> {
+fn order(faults: &mut Faults, json: &str) -> Option<NewOrder> {
     let [customer_id, currency, items, comment] =
-        faults.members("", json, ["customerId", "currency", "items", "comment"])?;
-    let customer_id = faults.required("/customerId", customer_id, Faults::id);
-    let currency = faults.required("/currency", currency, Faults::currency);
-    let items = faults.required("/items", items, Faults::items);
+        faults.members(&"", json, ["customerId", "currency", "items", "comment"])?;
+    let customer_id = faults.required(&"/customerId", customer_id, Faults::id);
+    let currency = faults.required(&"/currency", currency, Faults::currency);
+    let items = faults.required(&"/items", items, Faults::items);
     let comment = match comment {
         None => Some(None),
-        Some(json) => faults.comment("/comment", json).map(Some),
+        Some(json) => faults.comment(&"/comment", json).map(Some),
     };
     let items = items?;
     // Each factor is bounded by now, so the sum fits.
     let total_amount = items.iter().map(|item| item.quantity * item.unit_amount).sum();
     if total_amount > MAX_TOTAL {
-        return faults.add("/items", format!("the total must be at most {MAX_TOTAL}"));
+        return faults.add(&"/items", format!("the total must be at most {MAX_TOTAL}"));
     }
     Some(NewOrder { customer_id: customer_id?, currency: currency?, items, comment: comment?, total_amount })
 }
@@ -91,17 +94,20 @@ fn order(faults: &mut Faults, json: &RawValue) -> Option<NewOrder> {
 /// Collects what is wrong. Each reader returns `None` after adding at least one fault.
 struct Faults(Vec<Fault>);
 
+/// Formatted only when there is a fault to point at.
+type Pointer<'a> = &'a dyn fmt::Display;
+
 impl Faults {
-    fn add<T>(&mut self, pointer: &str, detail: impl Into<Cow<'static, str>>) -> Option<T> {
-        self.0.push(Fault { pointer: pointer.to_owned(), detail: detail.into() });
+    fn add<T>(&mut self, pointer: Pointer<'_>, detail: impl Into<Cow<'static, str>>) -> Option<T> {
+        self.0.push(Fault { pointer: pointer.to_string(), detail: detail.into() });
         None
     }
 
     fn required<'a, T>(
         &mut self,
-        pointer: &str,
+        pointer: Pointer<'_>,
         json: Option<&'a RawValue>,
-        read: impl FnOnce(&mut Self, &str, &'a RawValue) -> Option<T>,
+        read: impl FnOnce(&mut Self, Pointer<'_>, &'a RawValue) -> Option<T>,
     ) -> Option<T> {
         match json {
             Some(json) => read(self, pointer, json),
@@ -112,15 +118,15 @@ impl Faults {
     /// The values of an object's members, in the order of `names`.
     fn members<'a, const N: usize>(
         &mut self,
-        pointer: &str,
-        json: &'a RawValue,
+        pointer: Pointer<'_>,
+        json: &'a str,
         names: [&str; N],
     ) -> Option<[Option<&'a RawValue>; N]> {
-        let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+        let Ok(Members(members)) = serde_json::from_str(json) else {
             return self.add(pointer, "must be an object whose member names are valid Unicode");
         };
         let mut found = [None; N];
-        for (name, value) in members {
+        for (Name(name), value) in members {
             let slot = names.iter().position(|known| *known == name).and_then(|at| found.get_mut(at));
             match slot {
                 None => self.add(&member_pointer(pointer, &name), "is not a known field"),
@@ -131,7 +137,7 @@ impl Faults {
         Some(found)
     }
 
-    fn items(&mut self, pointer: &str, json: &RawValue) -> Option<Vec<Item>> {
+    fn items(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Vec<Item>> {
         let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
             return self.add(pointer, "must be an array");
         };
@@ -139,24 +145,27 @@ impl Faults {
             return self.add(pointer, format!("must have 1 to {MAX_ITEMS} entries"));
         }
         // Read all of them before giving up on any, so that every fault is listed.
-        let items: Vec<_> =
-            entries.into_iter().enumerate().map(|(at, json)| self.item(&format!("{pointer}/{at}"), json)).collect();
+        let items: Vec<_> = entries
+            .into_iter()
+            .enumerate()
+            .map(|(at, json)| self.item(&format_args!("{pointer}/{at}"), json))
+            .collect();
         items.into_iter().collect()
     }
 
-    fn item(&mut self, pointer: &str, json: &RawValue) -> Option<Item> {
-        let [sku, quantity, unit_amount] = self.members(pointer, json, ["sku", "quantity", "unitAmount"])?;
-        let sku = self.required(&format!("{pointer}/sku"), sku, Self::id);
-        let quantity = self.required(&format!("{pointer}/quantity"), quantity, |faults, pointer, json| {
+    fn item(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Item> {
+        let [sku, quantity, unit_amount] = self.members(pointer, json.get(), ["sku", "quantity", "unitAmount"])?;
+        let sku = self.required(&format_args!("{pointer}/sku"), sku, Self::id);
+        let quantity = self.required(&format_args!("{pointer}/quantity"), quantity, |faults, pointer, json| {
             faults.integer(pointer, json, 1, MAX_QUANTITY)
         });
-        let unit_amount = self.required(&format!("{pointer}/unitAmount"), unit_amount, |faults, pointer, json| {
+        let unit_amount = self.required(&format_args!("{pointer}/unitAmount"), unit_amount, |faults, pointer, json| {
             faults.integer(pointer, json, 0, MAX_UNIT_AMOUNT)
         });
         Some(Item { sku: sku?, quantity: quantity?, unit_amount: unit_amount? })
     }
 
-    fn string(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+    fn string(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
         if !json.get().starts_with('"') {
             return self.add(pointer, "must be a string");
         }
@@ -167,7 +176,7 @@ impl Faults {
         }
     }
 
-    fn id(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+    fn id(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
         let id = self.string(pointer, json)?;
         if is_id(&id) {
             return Some(id);
@@ -175,7 +184,7 @@ impl Faults {
         self.add(pointer, format!("must have 1 to {MAX_ID_CHARS} characters and no control characters"))
     }
 
-    fn currency(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+    fn currency(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
         let currency = self.string(pointer, json)?;
         if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
             return Some(currency);
@@ -183,7 +192,7 @@ impl Faults {
         self.add(pointer, "must be three capital letters (ISO 4217)")
     }
 
-    fn status(&mut self, pointer: &str, json: &RawValue) -> Option<Status> {
+    fn status(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Status> {
         // A merge patch removes a member by null.
         if json.get() == "null" {
             return self.add(pointer, "cannot be removed");
@@ -192,7 +201,7 @@ impl Faults {
         Status::parse(&status).or_else(|| self.add(pointer, "must be created, confirmed or cancelled"))
     }
 
-    fn comment(&mut self, pointer: &str, json: &RawValue) -> Option<String> {
+    fn comment(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
         let comment = self.string(pointer, json)?;
         if comment.chars().count() > MAX_COMMENT_CHARS {
             return self.add(pointer, format!("must have at most {MAX_COMMENT_CHARS} characters"));
@@ -204,7 +213,7 @@ impl Faults {
         Some(comment)
     }
 
-    fn integer(&mut self, pointer: &str, json: &RawValue, min: i64, max: i64) -> Option<i64> {
+    fn integer(&mut self, pointer: Pointer<'_>, json: &RawValue, min: i64, max: i64) -> Option<i64> {
         let digits = json.get();
         if !digits.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || digits.contains(['.', 'e', 'E']) {
             return self.add(pointer, "must be an integer, written without fraction or exponent");
@@ -221,14 +230,17 @@ pub fn is_id(text: &str) -> bool {
     !text.chars().any(char::is_control) && (1..=MAX_ID_CHARS).contains(&text.chars().count())
 }
 
-fn member_pointer(parent: &str, name: &str) -> String {
+fn member_pointer(parent: Pointer<'_>, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// An object's members as they stand, duplicates included.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
