@@ -19,30 +19,36 @@ struct Timer {
 }
 
 impl Deadlines {
-    /// `work` unless it takes longer than `limit`; what is late is dropped, which cancels the host call.
-    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let due = Instant::now() + limit;
+    /// `work` unless it takes longer than `limit`, and how long it took.
+    ///
+    /// What is late is dropped, which cancels the host call.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> (Option<T>, Duration) {
+        let started = Instant::now();
         let mut work = pin!(work);
-        poll_fn(|context| match work.as_mut().poll(context) {
+        let result = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending => self.poll_until(due, context).map(|()| None),
+            Poll::Pending => self.poll_until(started, limit, context).map(|()| None),
         })
-        .await
+        .await;
+        (result, started.elapsed())
     }
 
-    fn poll_until(&self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_until(&self, started: Instant, limit: Duration, context: &mut Context<'_>) -> Poll<()> {
+        let due = started + limit;
+        // To read the clock is a host call as well. A timer is set when the work begins or where another has rung.
+        let mut now = started;
         let mut running = self.0.borrow_mut();
         loop {
             // One that would ring too late is replaced.
             running.take_if(|timer| timer.rings_at > due);
             let timer = running.get_or_insert_with(|| Timer {
                 rings_at: due,
-                ring: Box::pin(spin_sdk::time::sleep(due.saturating_duration_since(Instant::now()))),
+                ring: Box::pin(spin_sdk::time::sleep(due.saturating_duration_since(now))),
             });
             ready!(timer.ring.as_mut().poll(context));
-            let rang_at = timer.rings_at;
+            now = timer.rings_at;
             *running = None;
-            if rang_at >= due {
+            if now >= due {
                 return Poll::Ready(());
             }
         }

@@ -1,7 +1,7 @@
 //! Orders in PostgreSQL. A connection is taken from the host's pool for one statement and given back behind it.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::DateTime;
 use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
@@ -56,9 +56,8 @@ impl<'a> PostgresOrderStore<'a> {
     }
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        let started = Instant::now();
-        let result = self.deadlines.within(self.settings.pg_deadline, work).await;
-        self.spent.set(self.spent.get() + started.elapsed());
+        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work).await;
+        self.spent.set(self.spent.get() + took);
         match result {
             Some(result) => result.map_err(Failure::Host),
             None => Err(Failure::Late(self.settings.pg_deadline.as_millis())),

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spin_sdk::redis::{Connection, Error, RedisParameter};
 
@@ -20,51 +20,52 @@ thread_local! {
 pub struct RedisKeyStore<'a> {
     settings: &'a Settings,
     deadlines: &'a Deadlines,
-    /// What this request may still wait. One budget for all its calls: a stopped Redis costs a request one deadline.
-    budget: Cell<Duration>,
+    /// How long this request has waited. One deadline is for all its calls, so a stopped Redis costs it no more.
+    spent: Cell<Duration>,
+    /// Whether it found no Redis to connect to. It does not try again.
+    unreachable: Cell<bool>,
 }
 
 impl<'a> RedisKeyStore<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
-        Self { settings, deadlines, budget: Cell::new(settings.redis_deadline) }
+        Self { settings, deadlines, spent: Cell::new(Duration::ZERO), unreachable: Cell::new(false) }
     }
 
     /// How long this request has waited for Redis.
     pub fn spent(&self) -> Duration {
-        self.settings.redis_deadline.saturating_sub(self.budget.get())
+        self.spent.get()
     }
 
-    /// Runs `command` within the budget. After a failure the connection is replaced, since it may be broken.
+    /// Runs `command` within what is left of the deadline. After a failure the connection is replaced, since it may be broken.
     async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         event: &str,
         command: impl FnOnce(Rc<Connection>) -> F,
     ) -> Option<T> {
-        let budget = self.budget.get();
-        if budget.is_zero() {
+        let left = self.settings.redis_deadline.saturating_sub(self.spent.get());
+        if left.is_zero() || self.unreachable.get() {
             return None;
         }
-        let started = Instant::now();
         let used = Cell::new(None);
-        let result = self
+        let (result, took) = self
             .deadlines
-            .within(budget, async {
+            .within(left, async {
                 let connection = self.connection().await?;
                 used.set(Some(connection.clone()));
                 command(connection).await
             })
             .await;
-        self.budget.set(budget.saturating_sub(started.elapsed()));
+        self.spent.set(self.spent.get() + took);
         let cause = match result {
             Some(Ok(value)) => return Some(value),
             Some(Err(Error::Other(text))) => text,
             Some(Err(error)) => error.to_string(),
-            None => {
-                self.budget.set(Duration::ZERO);
-                format!("no answer within {} ms", budget.as_millis())
-            }
+            None => format!("no answer within {} ms", left.as_millis()),
         };
-        forget(used.take());
+        match used.take() {
+            Some(connection) => forget(connection),
+            None => self.unreachable.set(true),
+        }
         warn(event, &cause);
         None
     }
@@ -80,13 +81,9 @@ impl<'a> RedisKeyStore<'a> {
 }
 
 /// Unless another request has replaced it already.
-fn forget(broken: Option<Rc<Connection>>) {
+fn forget(broken: Rc<Connection>) {
     CONNECTION.with_borrow_mut(|kept| {
-        if let (Some(current), Some(broken)) = (&kept, broken)
-            && Rc::ptr_eq(current, &broken)
-        {
-            *kept = None;
-        }
+        kept.take_if(|current| Rc::ptr_eq(current, &broken));
     });
 }
 

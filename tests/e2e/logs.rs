@@ -89,7 +89,8 @@ async fn each_request_leaves_one_line_and_no_secret() {
         }
         assert_eq!(stable(&line), expected, "{text}");
         let asked_the_stores = outcome != "refused";
-        assert_eq!(warnings > 0, asked_the_stores, "{text}");
+        // One and no more: where Redis refused to be opened, its request does not come again.
+        assert_eq!(warnings, u32::from(asked_the_stores), "{text}");
         assert_eq!(line.get("redis_ms").is_some() && line.get("pg_ms").is_some(), asked_the_stores, "{text}");
         let spent = line["redis_ms"].as_f64().unwrap_or_default() + line["pg_ms"].as_f64().unwrap_or_default();
         assert!(line["duration_ms"].as_f64().unwrap() >= spent, "{text}");
