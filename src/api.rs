@@ -32,6 +32,16 @@ const JSON: &str = "application/json";
 /// RFC 9512.
 const YAML: &str = "application/yaml";
 
+/// The headers that a request of this method is read for: each one fetched from the host costs, and proxies add many.
+pub fn headers_read(method: &Method) -> &'static [&'static str] {
+    match *method {
+        Method::GET | Method::HEAD => &["if-none-match"],
+        Method::POST => &["content-type", "idempotency-key"],
+        Method::PATCH => &["content-type", "if-match"],
+        _ => &[],
+    }
+}
+
 /// What a request needs from outside. Time and ids come in as values, so that the core stays pure.
 pub struct Context<'a, K, O> {
     /// The fast memory of answers.

@@ -5,16 +5,15 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chrono::DateTime;
-use http::{Response, header};
-use http_body_util::Full;
-use spin_sdk::http::Request;
-use spin_sdk::http_service;
+use http::{Request, Response, header};
+use spin_sdk::wasip3::exports::http::handler::Guest;
+use spin_sdk::wasip3::http::types::{self, ErrorCode};
 use spin_sdk::wasip3::random::random::get_random_u64;
 use uuid::Uuid;
 
-use crate::api::{self, Context, MAX_BODY_BYTES};
+use crate::api::{self, Context};
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{Settings, VARIABLES};
@@ -24,22 +23,30 @@ use postgres_orders::PostgresOrderStore;
 use redis_keys::RedisKeyStore;
 
 mod deadlines;
+mod messages;
 mod postgres_orders;
 mod redis_keys;
 
-/// Most bytes of an over-long body that are read and thrown away, so that its sender gets to see the answer.
-const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
+struct Service;
+spin_sdk::wasip3::http::service::export!(Service);
 
-/// Answers every request: an error that left this function would lose status, body and headers.
-#[http_service]
-async fn handle(request: Request) -> Response<Full<Bytes>> {
+impl Guest for Service {
+    async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
+        messages::send(handle(request).await)
+    }
+}
+
+/// Answers every request: an error that left the component would lose status, body and headers.
+async fn handle(request: types::Request) -> Response<Bytes> {
     let (started, now_ms) = (Instant::now(), now_ms());
-    let (method, route) = (request.method().clone(), api::route_template(request.uri().path()));
+    let head = messages::head(&request);
+    let (method, route) = (head.method().clone(), api::route_template(head.uri().path()));
     let mut measured =
         Measured { at: timestamp(now_ms), duration: Duration::ZERO, redis: Duration::ZERO, postgres: Duration::ZERO };
-    let mut response = match settings().await {
-        Ok(settings) => answer(&settings, request, now_ms, &mut measured).await,
-        Err(cause) => Problem::Internal(cause).into_response(),
+    let mut response = match (messages::body(request).await, settings().await) {
+        (None, _) => Problem::MalformedJson("the body was cut off".into()).into_response(),
+        (_, Err(cause)) => Problem::Internal(cause).into_response(),
+        (Some(body), Ok(settings)) => answer(&settings, head.map(|()| body), now_ms, &mut measured).await,
     };
     measured.duration = started.elapsed();
     print(trace::request_line(&method, route, &response, &measured));
@@ -49,18 +56,14 @@ async fn handle(request: Request) -> Response<Full<Bytes>> {
     if length > 0 {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
-    response.map(Full::new)
+    response
 }
 
-async fn answer(settings: &Settings, request: Request, now_ms: u64, measured: &mut Measured) -> Response<Bytes> {
-    let (head, body) = request.into_parts();
-    let Some(body) = read_body(body).await else {
-        return Problem::MalformedJson("the body was cut off".into()).into_response();
-    };
+async fn answer(settings: &Settings, request: Request<Bytes>, now_ms: u64, measured: &mut Measured) -> Response<Bytes> {
     let deadlines = Deadlines::default();
     let (keys, orders) = (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
     let context = Context { keys: &keys, orders: &orders, now: measured.at, order_id: order_id(now_ms) };
-    let response = api::respond(&context, http::Request::from_parts(head, body)).await;
+    let response = api::respond(&context, request).await;
     (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
     response
 }
@@ -71,22 +74,6 @@ fn now_ms() -> u64 {
 
 fn timestamp(ms: u64) -> Timestamp {
     DateTime::from_timestamp_millis(ms as i64).unwrap_or_default()
-}
-
-/// The body, or more than [`MAX_BODY_BYTES`] of it. `None` if the client broke off.
-async fn read_body(mut body: impl http_body_util::BodyExt<Data = Bytes> + Unpin) -> Option<Bytes> {
-    let mut read = BytesMut::new();
-    let mut total = 0;
-    while total < MAX_DRAINED_BYTES {
-        let Some(frame) = body.frame().await else { break };
-        if let Ok(data) = frame.ok()?.into_data() {
-            total += data.len();
-            if read.len() <= MAX_BODY_BYTES {
-                read.extend_from_slice(&data);
-            }
-        }
-    }
-    Some(read.freeze())
 }
 
 /// A UUIDv7 of the given time.

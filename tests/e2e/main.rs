@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn two_hundred_duplicates_at_once_place_one_order() {
@@ -277,6 +279,22 @@ async fn every_answer_with_a_body_names_its_length_so_that_a_cut_one_is_seen() {
     for answer in answers {
         assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_length_beyond_any_number_gets_its_problem() {
+    let app = TestApp::start().await;
+    let mut client = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = "POST /orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\n\
+                Content-Length: 9223372036854775808\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    // As much as is read of a body that is too long.
+    client.write_all(&vec![b' '; 4 * 1024 * 1024]).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let length = client.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
 }
 
 #[tokio::test]

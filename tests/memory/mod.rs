@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Context, respond};
+use order::api::{Context, headers_read, respond};
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
 use order::order::{Filter, Order, OrderStore, Placement, Status, StoreError, Timestamp};
 use uuid::Uuid;
@@ -145,7 +145,14 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    pub async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
+    /// With the headers that the entry point fetches, and no other.
+    pub async fn send(&self, mut request: Request<Bytes>) -> Response<Bytes> {
+        let fetched = headers_read(request.method());
+        let others: Vec<_> =
+            request.headers().keys().filter(|name| !fetched.contains(&name.as_str())).cloned().collect();
+        for name in others {
+            request.headers_mut().remove(name);
+        }
         self.requests.set(self.requests.get() + 1);
         let own_now = DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap();
         let (order_id, now) = self.fixed.get().unwrap_or((Uuid::from_u128(self.requests.get()), own_now));
