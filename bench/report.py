@@ -131,7 +131,7 @@ def markdown(result):
     versions = ", ".join(f"{name} {value}" for name, value in world["versions"].items())
     parts = [
         f"- services on: {world['runtime']}\n- machine: {world['machine']}\n- versions: {versions}\n"
-        f"- {settings['rounds']} interleaved rounds of {settings['seconds']} s, started {world['started']} "
+        f"- {settings['rounds']} interleaved rounds of {settings['seconds']} s, each load of a service behind {settings['warm_up']} s of warm-up, of which errors and the slowest answer count, started {world['started']} "
         f"at a load average of {world['load_average_before']:.1f}",
     ]
     if result["ratios"]:

@@ -154,7 +154,7 @@ impl KeyRecord {
         record
     }
 
-    /// Nothing unless the record is whole and was written for this very key: Redis is not trusted.
+    /// Nothing unless the record is whole and was written for this very key: what Redis holds may be cut, old or another's.
     pub fn decode(key: &IdempotencyKey, record: &[u8]) -> Option<Self> {
         let (content, sum) = record.split_last_chunk::<8>()?;
         if *sum != checksum(key, content) {
@@ -170,7 +170,7 @@ impl KeyRecord {
     }
 }
 
-/// XXH64, against accidents: whoever can write to Redis could reckon any sum that has no secret in it.
+/// XXH64, against accidents: whoever can write to Redis can compute any sum that has no secret in it.
 /// The key is its seed, so that an entry copied to another key cannot be replayed there.
 fn checksum(key: &IdempotencyKey, content: &[u8]) -> [u8; 8] {
     xxh64(content, xxh64(key.0.as_bytes(), 0)).to_be_bytes()

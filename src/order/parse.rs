@@ -237,6 +237,7 @@ fn member_pointer(parent: Pointer<'_>, name: &str) -> String {
 /// An object's members as they stand, duplicates included.
 struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
+/// Borrowed where it has no escapes, as a bare `Cow` would not be.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -27,15 +27,14 @@ impl Deadlines {
         let mut work = pin!(work);
         let result = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending => self.poll_until(started, limit, context).map(|()| None),
+            Poll::Pending => self.poll_until(started, started + limit, context).map(|()| None),
         })
         .await;
         (result, started.elapsed())
     }
 
-    fn poll_until(&self, started: Instant, limit: Duration, context: &mut Context<'_>) -> Poll<()> {
-        let due = started + limit;
-        // To read the clock is a host call as well. A timer is set when the work begins or where another has rung.
+    fn poll_until(&self, started: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        // The first timer counts from the start of the work: to read the clock is a host call.
         let mut now = started;
         let mut running = self.0.borrow_mut();
         loop {
@@ -46,8 +45,8 @@ impl Deadlines {
                 ring: Box::pin(spin_sdk::time::sleep(due.saturating_duration_since(now))),
             });
             ready!(timer.ring.as_mut().poll(context));
-            now = timer.rings_at;
             *running = None;
+            now = Instant::now();
             if now >= due {
                 return Poll::Ready(());
             }
