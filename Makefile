@@ -23,7 +23,7 @@ build: ## Build the component and the bundled host
 	cargo build --target wasm32-wasip2 --release
 	cargo build -p order-host --profile host
 
-size: ## Print the size of the component; fail above 680 KiB
+size: ## Print the size of the component; fail above 640 KiB
 	@scripts/size.sh
 
 newman: ## Run the Postman collection against a local service

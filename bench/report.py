@@ -129,9 +129,14 @@ def _rows(entries):
 def markdown(result):
     world, settings = result["world"], result["settings"]
     versions = ", ".join(f"{name} {value}" for name, value in world["versions"].items())
+    rounds = (
+        f"{settings['rounds']} interleaved rounds of {settings['seconds']} s, each load of a service behind "
+        f"{settings['warm_up']} s of warm-up, of which errors and the slowest answer count"
+    )
+    soak = f"one load of {settings['soak_seconds']} s, three replays for each create, 64 clients"
     parts = [
         f"- services on: {world['runtime']}\n- machine: {world['machine']}\n- versions: {versions}\n"
-        f"- {settings['rounds']} interleaved rounds of {settings['seconds']} s, each load of a service behind {settings['warm_up']} s of warm-up, of which errors and the slowest answer count, started {world['started']} "
+        f"- {soak if 'soak' in result else rounds}, started {world['started']} "
         f"at a load average of {world['load_average_before']:.1f}",
     ]
     if result["ratios"]:
