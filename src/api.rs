@@ -60,16 +60,17 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     request: Request<Bytes>,
 ) -> Response<Bytes> {
     let is_head = request.method() == Method::HEAD;
-    // Both for the log, whatever becomes of the request.
-    let key = idempotency_key(request.headers()).ok();
+    // The log names both, whatever becomes of the request.
+    let key = idempotency_key(request.headers());
+    let key_start = key.as_ref().ok().map(KeyStart::of);
     let route = Route::of(request.uri().path());
     let path_id = match route {
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
-    let mut response = answer(context, route, &request).await.unwrap_or_else(Problem::into_response);
-    if let Some(key) = key {
-        response.extensions_mut().insert(KeyStart::of(&key));
+    let mut response = answer(context, route, key, &request).await.unwrap_or_else(Problem::into_response);
+    if let Some(start) = key_start {
+        response.extensions_mut().insert(start);
     }
     if let Some(id) = path_id {
         response.extensions_mut().insert(OrderId(id));
@@ -143,6 +144,7 @@ impl<'a> Route<'a> {
 async fn answer<K: KeyStore, O: OrderStore>(
     context: &Context<'_, K, O>,
     route: Option<Route<'_>>,
+    key: Result<IdempotencyKey, Problem>,
     request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
     let route = route.ok_or(Problem::NotFound)?;
@@ -157,7 +159,7 @@ async fn answer<K: KeyStore, O: OrderStore>(
         (&Method::GET, Route::Problems) => page(headers, pages::problem_list()),
         (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
         (&Method::GET, Route::Orders) => list::list_orders(context.orders, request.uri().query()).await,
-        (&Method::POST, Route::Orders) => create_order(context, request).await,
+        (&Method::POST, Route::Orders) => create_order(context, key, request).await,
         (&Method::GET, Route::Order(id)) => show_order(context.orders, id, headers).await,
         (&Method::PATCH, Route::Order(id)) => patch_order(context, id, request).await,
         (&Method::GET, Route::Health) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
@@ -168,10 +170,11 @@ async fn answer<K: KeyStore, O: OrderStore>(
 
 async fn create_order<K: KeyStore, O: OrderStore>(
     context: &Context<'_, K, O>,
+    key: Result<IdempotencyKey, Problem>,
     request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
     require_media_type(request.headers(), JSON)?;
-    let key = idempotency_key(request.headers())?;
+    let key = key?;
     let new_order = NewOrder::parse(bounded_body(request)?)?;
     match place_order(context.keys, context.orders, &key, new_order, context.order_id, context.now).await? {
         Outcome::Placed(answer) => created(answer, "false", trace::Outcome::Placed),

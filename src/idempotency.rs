@@ -154,7 +154,7 @@ impl KeyRecord {
         record
     }
 
-    /// Nothing unless the record is whole and was written for this very key: what Redis holds may be cut, old or another's.
+    /// Nothing unless the record is whole and was written for this very key: Redis may hold cut, old or foreign bytes.
     pub fn decode(key: &IdempotencyKey, record: &[u8]) -> Option<Self> {
         let (content, sum) = record.split_last_chunk::<8>()?;
         if *sum != checksum(key, content) {

@@ -36,7 +36,7 @@ impl<'a> RedisKeyStore<'a> {
         self.spent.get()
     }
 
-    /// Runs `command` within what is left of the deadline. After a failure the connection is replaced: it may be broken.
+    /// Runs `command` within what is left of the deadline. A connection on which it failed is not used again.
     async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         event: &str,
