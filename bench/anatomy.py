@@ -131,7 +131,7 @@ def main():
     stores = Stores()
     stores.check_durability()
     redis, pg = relay("redis", int(stores.redis_port)), relay("pg", int(os.environ["PG_PORT"]))
-    ports = {"SPIN_VARIABLE_REDIS_PORT": str(redis), "SPIN_VARIABLE_PG_PORT": str(pg)}
+    ports = {"SPIN_VARIABLE_REDIS_ADDRESS": f"redis://127.0.0.1:{redis}", "SPIN_VARIABLE_PG_ADDRESS": f"postgres://127.0.0.1:{pg}"}
     direct = statistics.median(ping(int(stores.redis_port)) for _ in range(1000))
     relayed = statistics.median(ping(redis) for _ in range(1000))
     print(f"The relay adds {(relayed - direct) * 1e6:.0f} µs to a call of {direct * 1e6:.0f} µs.")

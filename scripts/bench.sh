@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures the service beside its peers and its stores; arguments go to bench/bench.py, --help lists them.
 # `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py);
-# `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py).
+# `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py);
+# `scripts/bench.sh memory`: how much memory the host takes under many clients (bench/memory.py).
 # The stores are private: in .local/bench, durable as in production, stopped at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +11,7 @@ fail() { echo "bench: $*" >&2; exit 1; }
 
 program=bench/bench.py
 case ${1:-} in
-    anatomy | instructions) program=bench/$1.py; shift ;;
+    anatomy | instructions | memory) program=bench/$1.py; shift ;;
 esac
 for argument in "$@"; do
     case $argument in -h | --help) exec python3 "$program" --help ;; esac
@@ -41,8 +42,6 @@ trap 'scripts/services.sh down' EXIT
 trap 'exit 130' INT TERM
 exports=$(scripts/services.sh env)
 eval "$exports"
-superuser_password=$(sed -n 's/^PG_SUPERUSER_PASSWORD=//p' "$ORDER_LOCAL_DIR/passwords")
-export PG_SUPERUSER_URL=postgres://postgres:$superuser_password@127.0.0.1:$PG_PORT/orders
 # Beside the server: Debian keeps it out of the PATH.
 PGBENCH=$(command -v pgbench || find /usr/lib/postgresql -path '*/bin/pgbench' | sort -V | tail -n 1)
 export PGBENCH

@@ -289,12 +289,12 @@ export_line() { printf 'export %s=%q\n' "$1" "$2"; }
 redis_env() {
     local url=$own_redis_url
     if redis_is_external; then url=$REDIS_URL; fi
-    [[ $url == redis://* ]] || fail "REDIS_URL must start with redis://"
+    [[ $url =~ ^rediss?:// ]] || fail "REDIS_URL must start with redis:// or rediss://"
     parse_url "$url" 6379 REDIS_URL
     [[ $url_path =~ ^0?$ ]] || fail "REDIS_URL names database $url_path, but the service uses 0"
     export_line REDIS_URL "$url"
-    export_line SPIN_VARIABLE_REDIS_HOST "$url_host"
-    export_line SPIN_VARIABLE_REDIS_PORT "$url_port"
+    export_line SPIN_VARIABLE_REDIS_ADDRESS "${url%%://*}://$url_host:$url_port"
+    export_line SPIN_VARIABLE_REDIS_USER "$url_user"
     export_line SPIN_VARIABLE_REDIS_PASSWORD "$url_password"
 }
 
@@ -304,8 +304,7 @@ pg_env() {
     [[ $url =~ ^postgres(ql)?:// ]] || fail "DATABASE_URL must start with postgres://"
     parse_url "$url" 5432 DATABASE_URL
     export_line DATABASE_URL "$url"
-    export_line SPIN_VARIABLE_PG_HOST "$url_host"
-    export_line SPIN_VARIABLE_PG_PORT "$url_port"
+    export_line SPIN_VARIABLE_PG_ADDRESS "postgres://$url_host:$url_port"
     export_line SPIN_VARIABLE_PG_DATABASE "${url_path:-$url_user}"
     if [[ "&$url_query" =~ \&sslmode=([a-z-]+) ]]; then export_line SPIN_VARIABLE_PG_SSLMODE "${BASH_REMATCH[1]}"; fi
     if pg_is_external; then
@@ -317,6 +316,8 @@ pg_env() {
         export_line SPIN_VARIABLE_PG_USER orders_service
         export_line SPIN_VARIABLE_PG_PASSWORD "$service_password"
         export_line PG_SERVICE_PASSWORD "$service_password"
+        # For tests alone; the service never has it.
+        export_line PG_SUPERUSER_URL "postgres://postgres:$superuser_password@127.0.0.1:$pg_port/orders"
     fi
 }
 

@@ -23,8 +23,6 @@ trap 'exit 130' INT TERM
 scripts/services.sh migrate 8>&-
 exports=$(scripts/services.sh env)
 eval "$exports"
-superuser_password=$(sed -n 's/^PG_SUPERUSER_PASSWORD=//p' "$ORDER_LOCAL_DIR/passwords")
-export PG_SUPERUSER_URL=postgres://postgres:$superuser_password@127.0.0.1:$PG_PORT/orders
 
 # One after another: each kills the stores that the other would use.
 cargo test --test storm -- --nocapture --test-threads=1 "$@" 8>&-

@@ -12,6 +12,7 @@ use crate::order::{Filter, NewOrder, Order, OrderStore, Status, Timestamp};
 use crate::pages;
 use crate::place_order::{Outcome, place_order};
 use crate::problem::{Cause, MERGE_PATCH, Problem};
+use crate::settings::InvalidSetting;
 use crate::trace::{self, KeyStart, OrderId};
 
 use documents::{document, page};
@@ -44,14 +45,26 @@ pub fn headers_read(method: &Method) -> &'static [&'static str] {
 
 /// What a request needs from outside. Time and ids come in as values, so that the core stays pure.
 pub struct Context<'a, K, O> {
-    /// The fast memory of answers.
-    pub keys: &'a K,
-    /// Where orders are kept for good.
-    pub orders: &'a O,
+    /// The stores, or which setting keeps the service from knowing them. Without them the pages still answer.
+    pub stores: Result<Stores<'a, K, O>, InvalidSetting>,
     /// The time of the request.
     pub now: Timestamp,
     /// The id of the order, should this request place one.
     pub order_id: Uuid,
+}
+
+/// The two stores.
+pub struct Stores<'a, K, O> {
+    /// The fast memory of answers.
+    pub keys: &'a K,
+    /// Where orders are kept for good.
+    pub orders: &'a O,
+}
+
+impl<'a, K, O> Context<'a, K, O> {
+    fn stores(&self) -> Result<&Stores<'a, K, O>, Problem> {
+        self.stores.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()))
+    }
 }
 
 /// Answers one request. A body longer than [`MAX_BODY_BYTES`] may come cut, as long as it is still longer.
@@ -158,9 +171,9 @@ async fn answer<K: KeyStore, O: OrderStore>(
         (&Method::GET, Route::OpenApi) => document(headers, YAML, include_str!("../docs/openapi.yaml")),
         (&Method::GET, Route::Problems) => page(headers, pages::problem_list()),
         (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
-        (&Method::GET, Route::Orders) => list::list_orders(context.orders, request.uri().query()).await,
+        (&Method::GET, Route::Orders) => list::list_orders(context.stores()?.orders, request.uri().query()).await,
         (&Method::POST, Route::Orders) => create_order(context, key, request).await,
-        (&Method::GET, Route::Order(id)) => show_order(context.orders, id, headers).await,
+        (&Method::GET, Route::Order(id)) => show_order(context.stores()?.orders, id, headers).await,
         (&Method::PATCH, Route::Order(id)) => patch_order(context, id, request).await,
         (&Method::GET, Route::Health) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
         (&Method::GET, Route::Readiness) => readiness(context).await,
@@ -173,10 +186,11 @@ async fn create_order<K: KeyStore, O: OrderStore>(
     key: Result<IdempotencyKey, Problem>,
     request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
+    let stores = context.stores()?;
     require_media_type(request.headers(), JSON)?;
     let key = key?;
     let new_order = NewOrder::parse(bounded_body(request)?)?;
-    match place_order(context.keys, context.orders, &key, new_order, context.order_id, context.now).await? {
+    match place_order(stores.keys, stores.orders, &key, new_order, context.order_id, context.now).await? {
         Outcome::Placed(answer) => created(answer, "false", trace::Outcome::Placed),
         Outcome::ReplayedFromRedis(answer) => created(answer, "true", trace::Outcome::ReplayedFromRedis),
         Outcome::ReplayedFromPostgres(answer) => created(answer, "true", trace::Outcome::ReplayedFromPostgres),
@@ -213,11 +227,12 @@ async fn patch_order<K: KeyStore, O: OrderStore>(
     id: &str,
     request: &Request<Bytes>,
 ) -> Result<Response<Bytes>, Problem> {
+    let stores = context.stores()?;
     let id = order_id(id)?;
     require_media_type(request.headers(), MERGE_PATCH)?;
     let versions = named_versions(request.headers())?;
     let status = Status::parse_patch(bounded_body(request)?)?;
-    match change_order(context.orders, id, &versions, status, context.now).await? {
+    match change_order(stores.orders, id, &versions, status, context.now).await? {
         Change::Made(order) => changed(&order, trace::Outcome::Changed),
         Change::Repeated(order) => changed(&order, trace::Outcome::ChangeRepeated),
         Change::NotFound => Err(Problem::OrderNotFound),
@@ -255,8 +270,10 @@ struct Readiness {
 }
 
 async fn readiness<K: KeyStore, O: OrderStore>(context: &Context<'_, K, O>) -> Result<Response<Bytes>, Problem> {
-    let redis_up = context.keys.is_up().await;
-    let check = context.orders.check().await;
+    let (redis_up, check) = match &context.stores {
+        Ok(stores) => (stores.keys.is_up().await, stores.orders.check().await.map_err(|error| error.to_string())),
+        Err(invalid) => (false, Err(invalid.to_string())),
+    };
     let word = |up| if up { "up" } else { "down" };
     let (status_code, status) = match (check.is_ok(), redis_up) {
         (true, true) => (StatusCode::OK, "ready"),
@@ -265,8 +282,8 @@ async fn readiness<K: KeyStore, O: OrderStore>(context: &Context<'_, K, O>) -> R
     };
     let readiness = Readiness { status, postgres: word(check.is_ok()), redis: word(redis_up) };
     let mut response = json_response(status_code, to_json(&readiness)?);
-    if let Err(error) = check {
-        response.extensions_mut().insert(Cause(error.to_string()));
+    if let Err(cause) = check {
+        response.extensions_mut().insert(Cause(cause));
     }
     Ok(response)
 }

@@ -1,31 +1,41 @@
 //! Spin's variables as typed settings. Pure: the values come from outside.
 
+use std::fmt;
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// Every variable that `spin.toml` passes to the component, in its order.
-pub const VARIABLES: [&str; 12] = [
-    "redis_host",
-    "redis_port",
+///
+/// None ends in `_port`, `_host` or `_addr`: in a cluster containerd-shim-spin takes an environment variable of the same
+/// name for the value, and Kubernetes makes such ones of every Service, `REDIS_PORT=tcp://...` of one named `redis`.
+pub const VARIABLES: [&str; 13] = [
+    "redis_address",
+    "redis_user",
     "redis_password",
-    "pg_host",
-    "pg_port",
+    "redis_key_prefix",
+    "pg_address",
     "pg_user",
     "pg_password",
     "pg_database",
     "pg_sslmode",
+    "pg_ca",
     "key_retention_seconds",
     "redis_deadline_ms",
     "pg_deadline_ms",
 ];
 
 /// What the component needs to know of the world around it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `redis://` URL, password included.
+    /// `redis://` or `rediss://` URL, password included.
     pub redis_url: String,
+    /// First part of every key in Redis.
+    pub redis_key_prefix: String,
     /// tokio-postgres connection string, password included.
     pub pg_address: String,
+    /// PEM of the authority that signed PostgreSQL's certificate, where it is not one of the system's.
+    pub pg_ca: Option<String>,
     /// How long Redis remembers an answer.
     pub key_retention: Duration,
     /// Longest wait for Redis in one request, all its calls together.
@@ -34,8 +44,20 @@ pub struct Settings {
     pub pg_deadline: Duration,
 }
 
+/// Without the addresses, which hold passwords.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("redis_key_prefix", &self.redis_key_prefix)
+            .field("key_retention", &self.key_retention)
+            .field("redis_deadline", &self.redis_deadline)
+            .field("pg_deadline", &self.pg_deadline)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A variable that is missing or does not parse. The value is left out: it may be a password.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("variable {name}: {reason}")]
 pub struct InvalidSetting {
     /// The variable's name.
@@ -48,6 +70,8 @@ pub struct InvalidSetting {
 const MAX_DEADLINE_MS: u64 = 60_000;
 /// Ten years.
 const MAX_RETENTION_SECONDS: u64 = 315_360_000;
+/// Most bytes of a key prefix, which every entry in Redis carries.
+const MAX_PREFIX_BYTES: usize = 64;
 
 impl Settings {
     /// Reads every one of [`VARIABLES`] through `variable`.
@@ -57,35 +81,41 @@ impl Settings {
             value if value.is_empty() => Err(InvalidSetting { name, reason: "must not be empty".into() }),
             value => Ok(value),
         };
-        let port = |name| {
-            read(name)?
-                .parse::<NonZeroU16>()
-                .map_err(|_| InvalidSetting { name, reason: "must be a port from 1 to 65535".into() })
-        };
         let number = |name, min: u64, max: u64| match read(name)?.parse::<u64>() {
             Ok(value) if (min..=max).contains(&value) => Ok(value),
             _ => Err(InvalidSetting { name, reason: format!("must be a whole number from {min} to {max}") }),
         };
+        let checked = |name, is_valid: fn(&str) -> bool, reason: &str| match read(name)? {
+            value if is_valid(&value) => Ok(value),
+            _ => Err(InvalidSetting { name, reason: reason.into() }),
+        };
 
+        let redis_address =
+            checked("redis_address", is_redis_address, "must be redis://host:port or rediss://host:port")?;
+        let pg_address = checked(
+            "pg_address",
+            is_pg_address,
+            "must be postgres://host:port, the host a name or an IPv4 address: Spin takes no IPv6 address for PostgreSQL",
+        )?;
         let pg_deadline_ms = number("pg_deadline_ms", 50, MAX_DEADLINE_MS)?;
         Ok(Self {
-            redis_url: redis_url(&filled("redis_host")?, port("redis_port")?, &read("redis_password")?),
-            pg_address: PgAddress {
-                host: filled("pg_host")?,
-                port: port("pg_port")?,
-                user: filled("pg_user")?,
-                password: read("pg_password")?,
-                database: filled("pg_database")?,
-                sslmode: match filled("pg_sslmode")? {
-                    mode if ["disable", "prefer", "require"].contains(&mode.as_str()) => mode,
-                    _ => {
-                        let reason = "must be disable, prefer or require".into();
-                        return Err(InvalidSetting { name: "pg_sslmode", reason });
-                    }
-                },
+            redis_url: redis_url(&redis_address, &read("redis_user")?, &read("redis_password")?),
+            redis_key_prefix: checked(
+                "redis_key_prefix",
+                is_key_prefix,
+                "must be 1 to 64 printable ASCII characters without a space",
+            )?,
+            pg_address: PgSession {
+                address: &pg_address,
+                user: &filled("pg_user")?,
+                password: &read("pg_password")?,
+                database: &filled("pg_database")?,
+                sslmode: &checked("pg_sslmode", is_sslmode, "must be disable, prefer or require")?,
                 deadline_ms: pg_deadline_ms,
             }
             .to_string(),
+            pg_ca: Some(checked("pg_ca", is_pem_or_empty, "must be a certificate in PEM, or empty")?)
+                .filter(|pem| !pem.is_empty()),
             key_retention: Duration::from_secs(number("key_retention_seconds", 1, MAX_RETENTION_SECONDS)?),
             redis_deadline: Duration::from_millis(number("redis_deadline_ms", 1, MAX_DEADLINE_MS)?),
             pg_deadline: Duration::from_millis(pg_deadline_ms),
@@ -93,47 +123,96 @@ impl Settings {
     }
 }
 
-fn redis_url(host: &str, port: NonZeroU16, password: &str) -> String {
-    if password.is_empty() {
-        return format!("redis://{host}:{port}");
-    }
-    let password: String = form_urlencoded::byte_serialize(password.as_bytes())
-        // A URL's user info knows no plus for a space.
-        .map(|part| part.replace('+', "%20"))
-        .collect();
-    format!("redis://:{password}@{host}:{port}")
+fn is_redis_address(address: &str) -> bool {
+    let rest = address.strip_prefix("redis://").or_else(|| address.strip_prefix("rediss://"));
+    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else { return false };
+    let is_ipv6 = || {
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
+    };
+    is_port(port) && (is_name(host) || is_ipv6())
 }
 
-struct PgAddress {
-    host: String,
-    port: NonZeroU16,
-    user: String,
-    password: String,
-    database: String,
-    sslmode: String,
+fn is_pg_address(address: &str) -> bool {
+    let parts = address.strip_prefix("postgres://").and_then(|rest| rest.rsplit_once(':'));
+    parts.is_some_and(|(host, port)| is_name(host) && is_port(port))
+}
+
+/// A host's name or its IPv4 address.
+fn is_name(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<NonZeroU16>().is_ok()
+}
+
+fn is_key_prefix(prefix: &str) -> bool {
+    (1..=MAX_PREFIX_BYTES).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_sslmode(mode: &str) -> bool {
+    ["disable", "prefer", "require"].contains(&mode)
+}
+
+/// Whether it is PEM at all. The host reads the certificate, each time a connection is opened.
+fn is_pem_or_empty(pem: &str) -> bool {
+    let pem = pem.trim();
+    pem.is_empty() || pem.starts_with("-----BEGIN CERTIFICATE-----") && pem.ends_with("-----END CERTIFICATE-----")
+}
+
+/// The address with its user and password, percent-encoded as a URL's user info has to be.
+fn redis_url(address: &str, user: &str, password: &str) -> String {
+    let encoded = |text: &str| {
+        // A URL's user info knows no plus for a space.
+        form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+    };
+    match address.split_once("://") {
+        Some((scheme, rest)) if !(user.is_empty() && password.is_empty()) => {
+            format!("{scheme}://{}:{}@{rest}", encoded(user), encoded(password))
+        }
+        _ => address.to_owned(),
+    }
+}
+
+/// What each session of PostgreSQL is opened with.
+struct PgSession<'a> {
+    address: &'a str,
+    user: &'a str,
+    password: &'a str,
+    database: &'a str,
+    sslmode: &'a str,
     deadline_ms: u64,
 }
 
-impl std::fmt::Display for PgAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// A dead peer behind a firewall that drops silently is noticed after 20 + 3 x 5 seconds of silence.
+const KEEPALIVES: &str = "keepalives=1 keepalives_idle=20 keepalives_interval=5 keepalives_retries=3";
+
+impl fmt::Display for PgSession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+        let (host, port) = self.address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
         // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
         // since an abandoned one goes back to the pool with its connection still busy.
-        let lock_timeout_ms = self.deadline_ms * 6 / 10;
-        let statement_timeout_ms = self.deadline_ms * 8 / 10;
+        // The protocol relies on `read committed`, whatever the role or the database has for a default.
+        let options = format!(
+            r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed",
+            self.deadline_ms * 8 / 10,
+            self.deadline_ms * 6 / 10,
+        );
         write!(
             f,
-            "host={} port={} user={} password={} dbname={} sslmode={} connect_timeout={} tcp_user_timeout={} \
-             options='-c statement_timeout={statement_timeout_ms} -c lock_timeout={lock_timeout_ms}'",
-            quoted(&self.host),
-            self.port,
-            quoted(&self.user),
-            quoted(&self.password),
-            quoted(&self.database),
+            "host={} port={port} user={} password={} dbname={} sslmode={} connect_timeout={} tcp_user_timeout={} \
+             {KEEPALIVES} target_session_attrs=read-write options={}",
+            quoted(host),
+            quoted(self.user),
+            quoted(self.password),
+            quoted(self.database),
             self.sslmode,
-            // Both in whole seconds, so rounded up: the deadline comes first.
+            // For each address of a name, in whole seconds: behind one that swallows packets a second one still has time.
+            (self.deadline_ms / 2000).max(1),
+            // In whole seconds, so rounded up: the deadline comes first.
             self.deadline_ms.div_ceil(1000),
-            self.deadline_ms.div_ceil(1000),
+            quoted(&options),
         )
     }
 }
@@ -144,12 +223,14 @@ mod tests {
 
     const MANIFEST: &str = include_str!("../spin.toml");
 
+    const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+
     fn variable(name: &'static str) -> Result<String, String> {
         let value = match name {
-            "redis_host" | "pg_host" => "127.0.0.1",
-            "redis_port" => "16379",
-            "redis_password" => "",
-            "pg_port" => "15432",
+            "redis_address" => "redis://127.0.0.1:16379",
+            "redis_user" | "redis_password" | "pg_ca" => "",
+            "redis_key_prefix" => "order",
+            "pg_address" => "postgres://127.0.0.1:15432",
             "pg_user" | "pg_database" => "orders",
             "pg_password" => r"it's \ secret",
             "pg_sslmode" => "disable",
@@ -169,25 +250,66 @@ mod tests {
     fn the_defaults_parse_into_addresses_and_durations() {
         let settings = Settings::parse(variable).unwrap();
         assert_eq!(settings.redis_url, "redis://127.0.0.1:16379");
+        assert_eq!((settings.redis_key_prefix.as_str(), &settings.pg_ca), ("order", &None));
         assert_eq!(settings.key_retention, Duration::from_secs(86_400));
-        let address: tokio_postgres::Config = settings.pg_address.parse().unwrap();
-        assert_eq!(address.get_password(), Some(br"it's \ secret".as_slice()));
-        assert_eq!(address.get_options(), Some("-c statement_timeout=2400 -c lock_timeout=1800"));
     }
 
     #[test]
-    fn a_redis_password_is_escaped() {
-        let settings = with("redis_password", "a b@/:").unwrap();
-        assert_eq!(settings.redis_url, "redis://:a%20b%40%2F%3A@127.0.0.1:16379");
+    fn a_session_of_postgresql_is_bounded_and_read_committed() {
+        let session: tokio_postgres::Config = Settings::parse(variable).unwrap().pg_address.parse().unwrap();
+        assert_eq!(session.get_password(), Some(br"it's \ secret".as_slice()));
+        assert_eq!(
+            session.get_options(),
+            Some(r"-c statement_timeout=2400 -c lock_timeout=1800 -c default_transaction_isolation=read\ committed")
+        );
+        assert_eq!(session.get_connect_timeout(), Some(&Duration::from_secs(1)));
+        assert_eq!(session.get_target_session_attrs(), tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        let noticed = session.get_keepalives_idle() + session.get_keepalives_interval().unwrap() * 3;
+        assert!(session.get_keepalives() && noticed < Duration::from_secs(60), "{noticed:?}");
+    }
+
+    #[test]
+    fn user_and_password_of_redis_are_escaped() {
+        let redis_url = |user: &'static str, password: &'static str, address: &'static str| {
+            let settings = Settings::parse(|asked| match asked {
+                "redis_user" => Ok(user.into()),
+                "redis_password" => Ok(password.into()),
+                "redis_address" => Ok(address.into()),
+                other => variable(other),
+            });
+            settings.unwrap().redis_url
+        };
+        assert_eq!(redis_url("", "a b@/:%'\"", "redis://r:1"), "redis://:a%20b%40%2F%3A%25%27%22@r:1");
+        assert_eq!(redis_url("shop@1", "p", "rediss://r:1"), "rediss://shop%401:p@r:1");
+        assert_eq!(redis_url("", "", "redis://[::1]:6379"), "redis://[::1]:6379");
+        let parsed: redis::ConnectionInfo =
+            redis::IntoConnectionInfo::into_connection_info(redis_url("u:/", "a b@/:%'\"+", "redis://r:1")).unwrap();
+        assert_eq!(
+            (parsed.redis.username.as_deref(), parsed.redis.password.as_deref()),
+            (Some("u:/"), Some("a b@/:%'\"+"))
+        );
     }
 
     #[test]
     fn a_bad_value_is_named_and_never_shown() {
         for (name, value) in [
-            ("redis_port", "0"),
-            ("pg_port", "65536"),
-            ("pg_host", ""),
+            ("redis_address", "127.0.0.1:6379"),
+            ("redis_address", "redis://127.0.0.1"),
+            ("redis_address", "redis://user:pass@host:6379"),
+            ("redis_address", "redis://host:6379/1"),
+            ("redis_address", "redis://host:0"),
+            ("redis_address", "redis://host:+6379"),
+            ("redis_address", "redis://[::g]:6379"),
+            ("redis_address", "tcp://10.96.0.10:6379"),
+            ("redis_key_prefix", "with space"),
+            ("redis_key_prefix", ""),
+            ("pg_address", "postgres://[::1]:5432"),
+            ("pg_address", "postgresql://host:5432"),
+            ("pg_address", "postgres://host:65536"),
+            ("pg_address", "postgres://:5432"),
+            ("pg_user", ""),
             ("pg_sslmode", "verify-full"),
+            ("pg_ca", "/etc/ssl/ca.pem"),
             ("key_retention_seconds", "-1"),
             ("redis_deadline_ms", "0"),
             ("pg_deadline_ms", "soon"),
@@ -196,6 +318,28 @@ mod tests {
             assert_eq!(error.name, name);
             assert!(value.is_empty() || value == "0" || !error.to_string().contains(value), "{error}");
         }
+        assert!(with("pg_address", "postgres://[::1]:5432").unwrap_err().reason.contains("IPv6"));
+    }
+
+    #[test]
+    fn good_values_are_taken() {
+        for (name, value) in [
+            ("redis_address", "redis://order-redis:6379"),
+            ("redis_address", "rediss://cache.example.com:6380"),
+            ("redis_address", "redis://[2001:db8::1]:6379"),
+            ("redis_key_prefix", "team:order-2"),
+            ("pg_address", "postgres://order-postgres.shop.svc:5432"),
+            ("pg_ca", CA),
+        ] {
+            assert!(with(name, value).is_ok(), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let settings = with("redis_password", "hush").unwrap();
+        let printed = format!("{settings:?}");
+        assert!(!printed.contains("hush") && !printed.contains("secret"), "{printed}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use memory::{MERGE_PATCH, TestApp};
 use order::api::MAX_BODY_BYTES;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
 use order::order::{Status, StoreError};
+use order::problem::Cause;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -480,4 +481,35 @@ async fn head_answers_as_get_without_a_body() {
         assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{path}");
         assert!(head.body().is_empty());
     }
+}
+
+#[tokio::test]
+async fn with_a_setting_that_does_not_parse_only_the_orders_are_away() {
+    let app = TestApp::default();
+    app.invalid_setting.set(Some("pg_address"));
+    for path in ["/", "/healthz", "/openapi.yaml", "/problems/", "/problems/internal"] {
+        assert_eq!(app.get(path).await.status(), 200, "{path}");
+    }
+    let readiness = app.get("/readyz").await;
+    let unavailable = json!({"status": "unavailable", "postgres": "down", "redis": "down"});
+    assert_eq!((readiness.status().as_u16(), json_of(&readiness)), (503, unavailable));
+    let cause = |response: &Response<Bytes>| response.extensions().get::<Cause>().map(|Cause(cause)| cause.clone());
+    assert_eq!(cause(&readiness).as_deref(), Some("variable pg_address: is wrong"));
+
+    let order = format!("/orders/{}", Uuid::nil());
+    // Before anything of the request is judged.
+    for response in [
+        app.get("/orders").await,
+        app.get("/orders?limit=none").await,
+        app.get(&order).await,
+        app.get("/orders/no-id").await,
+        app.place("k", ORDER).await,
+        app.place("", "{}").await,
+        app.patch(&order, "\"1\"", r#"{"status":"confirmed"}"#).await,
+    ] {
+        assert_problem(&response, 500, "internal");
+        assert!(!String::from_utf8_lossy(response.body()).contains("pg_address"));
+        assert_eq!(cause(&response).as_deref(), Some("variable pg_address: is wrong"));
+    }
+    assert_eq!((app.order_count(), app.orders.statements.get()), (0, 0));
 }

@@ -17,13 +17,18 @@ class Case:
     object: str = ""
     overlay: str = "shim"
     components: list = dataclasses.field(default_factory=list)
-    # Path to value: spec.variables[name=pg_host].value, or spec.rules[0].host.
+    # Path to value: spec.variables[name=pg_address].value, or spec.rules[0].host.
     set: dict = dataclasses.field(default_factory=dict)
     remove: list = dataclasses.field(default_factory=list)
+    # Variables that spin.toml has besides.
+    variables: list = dataclasses.field(default_factory=list)
     # Takes the object out of the bundle, puts it first, or adds another one.
     drop: bool = False
     first: bool = False
     add: dict | None = None
+
+    def project(self, project):
+        return dataclasses.replace(project, variables={**project.variables, **{name: {"default": ""} for name in self.variables}})
 
     def apply(self, bundle):
         if self.add:

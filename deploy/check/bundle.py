@@ -32,17 +32,25 @@ def name_of(thing):
     return f"{thing.get('kind')}/{thing.get('metadata', {}).get('name')}"
 
 
-def load(kubectl, folder):
+def load(kubectl, folder, default=False):
     """Builds a kustomization."""
     made = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise SystemExit(f"verify-deploy: kubectl kustomize {folder}: {made.stderr.strip()}")
-    return Bundle([thing for thing in yaml.safe_load_all(made.stdout) if thing])
+    return Bundle([thing for thing in yaml.safe_load_all(made.stdout) if thing], default)
 
 
 class Bundle:
-    def __init__(self, things):
+    def __init__(self, things, default=False):
         self.things = things
+        # Whether it is the overlay that the README installs and Postman calls. Any other is free in its namespace and host.
+        self.default = default
+
+    @property
+    def namespace(self):
+        """That of most objects: one that strays is named, not all the others."""
+        named = [thing["metadata"].get("namespace") for thing in self.things]
+        return max(set(named), key=named.count)
 
     def of(self, *kinds):
         return [thing for thing in self.things if thing["kind"] in kinds]
@@ -70,9 +78,12 @@ class Bundle:
             name = thing["metadata"]["name"]
             services[name] = ({f"core.spinkube.dev/app.{name}.status": "ready"}, [{"port": 80, "targetPort": "http-app"}])
         for thing in self.of("Cluster"):
-            selector = {"cnpg.io/cluster": thing["metadata"]["name"]}
-            for service in thing["spec"].get("managed", {}).get("services", {}).get("additional", []):
-                services[service["serviceTemplate"]["metadata"]["name"]] = (selector, [{"port": 5432, "targetPort": 5432}])
+            selector, managed = {"cnpg.io/cluster": thing["metadata"]["name"]}, thing["spec"].get("managed", {}).get("services", {})
+            kinds = {"rw", "r", "ro"} - set(managed.get("disabledDefaultServices", []))
+            made = [f"{thing['metadata']['name']}-{kind}" for kind in sorted(kinds)]
+            made += [service["serviceTemplate"]["metadata"]["name"] for service in managed.get("additional", [])]
+            for name in made:
+                services[name] = (selector, [{"name": "postgres", "port": 5432, "targetPort": 5432}])
         return services
 
     def deployments(self):

@@ -1,5 +1,7 @@
 """Rules on who finds whom: selectors, ports, and the ways that the network policies leave open."""
 
+from urllib.parse import urlsplit
+
 from .bundle import name_of, selects
 from .pods import app_containers, spin_variables
 from .rules import rule
@@ -93,10 +95,12 @@ def _backends(bundle):
 
 @rule
 def entrance(bundle, project):
-    """One way in, for the host that Postman's cluster environment calls, on any controller."""
+    """A host that leads in, on any controller; for the default overlay the one that Postman's cluster environment calls."""
     hosts = [one.get("host") for thing in bundle.of("Ingress") for one in thing["spec"]["rules"]]
     hosts += [host for thing in bundle.of("HTTPRoute") for host in thing["spec"].get("hostnames", [])]
-    if [f"http://{host}" for host in hosts] != [project.base_url]:
+    if not hosts or not all(hosts):
+        yield f"the hosts are {hosts}: nobody could call the service by name"
+    if bundle.default and [f"http://{host}" for host in hosts] != [project.base_url]:
         yield f"the hosts are {hosts}, but Postman calls {project.base_url}"
     for thing in bundle.of("Ingress"):
         if thing["metadata"].get("annotations"):
@@ -117,6 +121,12 @@ def ways(bundle, _project):
         yield "no NetworkPolicy denies what no other one allows"
     pods = bundle.pods()
     for client, host, port in _calls(bundle):
+        if not _resolves(policies, client):
+            yield f"{client.owner} may not ask DNS"
+        if _is_outside(bundle, host):
+            if not any(_leaves(one, port) for one in _applying(policies, client, "egress")):
+                yield f"{client.owner} may not call {host} on port {port}"
+            continue
         selector, service_ports = bundle.services().get(host, (None, []))
         if port not in [one["port"] for one in service_ports]:
             yield f"{client.owner} calls {host}:{port}, but there is no such Service and port"
@@ -126,10 +136,8 @@ def ways(bundle, _project):
                 yield f"{client.owner} may not call {server.owner} on port {port}"
             if not _allows(policies, server, client, port, "ingress"):
                 yield f"{server.owner} takes nothing from {client.owner} on port {port}"
-        if not _resolves(policies, client):
-            yield f"{client.owner} may not ask DNS"
     for pod, _container in app_containers(bundle):
-        if not any(not one.get("from") for one in _applying(policies, pod, "ingress")):
+        if not any(_from_elsewhere(one) for one in _applying(policies, pod, "ingress")):
             yield f"{pod.owner} takes nothing from the Ingress controller"
     for server in pods:
         if not any(True for _ in _applying(policies, server, "ingress")):
@@ -144,15 +152,32 @@ def _calls(bundle):
     """Which pod calls which address, read from its variables."""
     for pod, container in app_containers(bundle):
         given = spin_variables(container)
-        for store in ("redis", "pg"):
-            host, port = given.get(f"{store}_host", {}).get("value"), given.get(f"{store}_port", {}).get("value", "")
-            yield pod, host, int(port) if port.isdigit() else port
+        for store in ("redis_address", "pg_address"):
+            address = urlsplit(given.get(store, {}).get("value", ""))
+            if address.hostname:
+                yield pod, address.hostname, address.port
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             for variable in container.get("env", []):
                 if variable["name"] == "DATABASE_URL":
-                    host, _, port = variable["value"].split("@")[-1].split("/")[0].partition(":")
-                    yield pod, host, int(port or 5432)
+                    address = urlsplit(variable["value"])
+                    yield pod, address.hostname, address.port or 5432
+
+
+def _is_outside(bundle, host):
+    """Whether it is a name with a dot, or an address, rather than the name of a Service."""
+    return "." in host and host not in bundle.services()
+
+
+def _leaves(one, port):
+    """Whether an egress rule leaves a way out of the namespace on this port."""
+    peers, ports = one.get("to"), [item["port"] for item in one.get("ports") or []]
+    return (not peers or any("ipBlock" in peer or "namespaceSelector" in peer for peer in peers)) and (not ports or port in ports)
+
+
+def _from_elsewhere(one):
+    peers = one.get("from")
+    return not peers or any("ipBlock" in peer or "namespaceSelector" in peer for peer in peers)
 
 
 def _applying(policies, pod, direction):
@@ -181,6 +206,7 @@ def _resolves(policies, pod):
     for one in _applying(policies, pod, "egress"):
         asked = {(item["port"], item.get("protocol", "TCP")) for item in one.get("ports") or []}
         there = any("namespaceSelector" in peer for peer in one.get("to") or [{"namespaceSelector": {}}])
-        if there and {(53, "UDP"), (53, "TCP")} <= asked:
+        # 5353 in OpenShift
+        if there and any({(port, "UDP"), (port, "TCP")} <= asked for port in (53, 5353)):
             return True
     return False

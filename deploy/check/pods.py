@@ -4,6 +4,7 @@ import base64
 import decimal
 import json
 import re
+from urllib.parse import urlsplit
 
 from .bundle import name_of
 from .rules import rule
@@ -111,6 +112,12 @@ def spin_variables(container):
     return {one["name"].removeprefix(prefix).lower(): one for one in given}
 
 
+def is_here(bundle, store):
+    """Whether redis_address or pg_address is that of a Service of the bundle."""
+    addresses = [spin_variables(container).get(store, {}).get("value", "") for _, container in app_containers(bundle)]
+    return any(urlsplit(address).hostname in bundle.services() for address in addresses)
+
+
 @rule
 def variables(bundle, project):
     """The component gets each variable of spin.toml, no other, and its secrets from secrets."""
@@ -119,7 +126,9 @@ def variables(bundle, project):
         yield f"{len(containers)} containers have Spin variables, not one"
     for pod, container in containers:
         given = spin_variables(container)
-        for name in project.variables.keys() - given.keys():
+        # What is empty unless it is given may be left out.
+        needed = {name for name, variable in project.variables.items() if variable.get("default") != ""}
+        for name in needed - given.keys():
             yield f"{pod.owner}: variable {name} of spin.toml is not given"
         for name in given.keys() - project.variables.keys():
             yield f"{pod.owner}: spin.toml knows no variable {name}"
@@ -128,8 +137,13 @@ def variables(bundle, project):
                 yield f"{pod.owner}: variable {name} needs either a value or a valueFrom"
             if project.variables.get(name, {}).get("secret") and "secretKeyRef" not in variable.get("valueFrom", {}):
                 yield f"{pod.owner}: variable {name} is a secret and has to come from one"
-            if name.endswith(("_port", "_seconds", "_ms")) and not variable.get("value", "").isdigit():
-                yield f"{pod.owner}: variable {name} is '{variable.get('value')}', not a number"
+            value = variable.get("value", "")
+            if name.endswith(("_seconds", "_ms")) and not value.isdigit():
+                yield f"{pod.owner}: variable {name} is '{value}', not a number"
+            # Spin takes an address as it is for an allowed host: with its port, and with nothing after it.
+            scheme = name.endswith("_address") and project.variables.get(name, {}).get("default", "").split("://")[0]
+            if scheme and "value" in variable and not re.fullmatch(rf"{scheme}{'s?' if scheme == 'redis' else ''}://[^/@:]+:[0-9]+", value):
+                yield f"{pod.owner}: variable {name} is '{value}', not {scheme}://host:port"
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             named = [variable["name"] for variable in container.get("env", [])]
@@ -161,12 +175,17 @@ def passwords(bundle, project):
 @rule
 def images(bundle, _project):
     """A tag that says which build, for every image."""
-    found = [(pod.owner, container["image"]) for pod in bundle.pods() for container in pod.spec["containers"]]
+    ours = [container["image"] for _pod, container in app_containers(bundle)]
+    for image in ours:
+        # Who builds it numbers it: 7 will do, but latest or main is a build only for today.
+        if not re.search(r":[^/:]*[0-9][^/:]*$|@sha256:[0-9a-f]{64}$", image):
+            yield f"image {image} has no tag that stays"
+    found = [(pod.owner, one["image"]) for pod in bundle.pods() for one in pod.spec["containers"] if one["image"] not in ours]
     for executor in bundle.of("SpinAppExecutor"):
         if "spinImage" in executor["spec"].get("deploymentConfig", {}):
             found.append((name_of(executor), executor["spec"]["deploymentConfig"]["spinImage"]))
     for owner, image in found:
-        # Two numbers at least, or a digest: `17` moves with every release.
+        # Of others' images two numbers at least, or a digest: `17` moves with every release.
         if not re.search(r":[^/:]*[0-9]+\.[0-9]+[^/:]*$|@sha256:[0-9a-f]{64}$", image):
             yield f"{owner}: image {image} has no tag that stays"
 

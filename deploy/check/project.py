@@ -8,6 +8,7 @@ from pathlib import Path
 
 @dataclasses.dataclass
 class Project:
+    application: str
     variables: dict
     versions: dict
     migrations: dict
@@ -17,9 +18,11 @@ class Project:
     @staticmethod
     def read(root, secrets_env):
         root = Path(root)
+        spin = tomllib.loads((root / "spin.toml").read_text())
         postman = json.loads((root / "postman/cluster.postman_environment.json").read_text())
         return Project(
-            variables=tomllib.loads((root / "spin.toml").read_text())["variables"],
+            application=spin["application"]["name"],
+            variables=spin["variables"],
             versions=assignments(root / "versions.env"),
             migrations={path.name: path.read_text() for path in sorted((root / "migrations").glob("*.sql"))},
             passwords=assignments(secrets_env),

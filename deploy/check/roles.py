@@ -1,17 +1,18 @@
-"""The rule on who logs in: as a role that PostgreSQL has, with its password, to a database that it has."""
+"""Rules on the stores of the bundle: who logs in, and how many. Of stores elsewhere nothing is known here."""
 
 import base64
 import re
 
 from .bundle import name_of
-from .pods import app_containers, spin_variables
+from .pods import app_containers, is_here, spin_variables
 from .rules import rule
 
 
 @rule
 def roles(bundle, _project):
+    """Who logs in is a role that PostgreSQL has, with its password, and asks for a database that it has. The password of Redis is one, too."""
     known, databases = {**_roles_of_init(bundle), **_roles_of_cluster(bundle)}, _databases(bundle)
-    for owner, role, password, database in _logins(bundle):
+    for owner, role, password, database in _logins(bundle) if is_here(bundle, "pg_address") else ():
         if role not in known:
             yield f"{owner} logs in as {role}, which PostgreSQL has not"
         elif password is None or password != known[role]:
@@ -20,9 +21,33 @@ def roles(bundle, _project):
             yield f"{owner} asks for database {database}, which PostgreSQL has not"
     asked = [spin_variables(container).get("redis_password") for _, container in app_containers(bundle)]
     given = [_variable(container, "REDISCLI_AUTH") for thing in bundle.of("StatefulSet") for container in _containers(thing)]
-    for password in (_value(bundle, one) for one in asked):
+    for password in (_value(bundle, one) for one in asked if is_here(bundle, "redis_address")):
         if password is None or password not in [_value(bundle, one) for one in given]:
             yield "the service's redis_password is not that of Redis"
+
+
+@rule
+def connections(bundle, _project):
+    """PostgreSQL takes Spin's pool of 64 from each replica, those of a rolling update included."""
+    if not is_here(bundle, "pg_address"):
+        return
+    most = max(
+        [thing["spec"].get("replicas", 1) for thing in bundle.of("SpinApp", "Deployment")]
+        + [thing["spec"]["maxReplicas"] for thing in bundle.of("HorizontalPodAutoscaler")]
+    )
+    # maxSurge is 25 %, rounded up; ten for the migrations, the operator and people.
+    needed = 64 * (most + -(-most // 4)) + 10
+    allowed = [
+        int(argument.removeprefix("max_connections="))
+        for thing in bundle.of("StatefulSet")
+        for container in thing["spec"]["template"]["spec"]["containers"]
+        for argument in container.get("args", [])
+        if re.fullmatch("max_connections=[0-9]+", argument)
+    ]
+    for thing in bundle.of("Cluster"):
+        allowed.append(int(thing["spec"].get("postgresql", {}).get("parameters", {}).get("max_connections", 100)))
+    if not allowed or min(allowed) < needed:
+        yield f"max_connections is {min(allowed, default='not set')}, but {most} replicas may take {needed}"
 
 
 def _logins(bundle):

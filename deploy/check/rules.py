@@ -1,6 +1,7 @@
 """What schemas miss. Each rule yields its complaints about a bundle, and has its broken manifests in broken/<rule>.yaml.
 
-Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom, roles.py the one on who logs in.
+Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom, roles.py those on
+the stores, links.py the one on what Kubernetes puts into pods.
 """
 
 import re
@@ -8,6 +9,7 @@ import re
 from . import schemas
 from .bundle import name_of
 
+# Of the default overlay
 NAMESPACE = "dadaev-arch-otus"
 RULES = {}
 
@@ -35,9 +37,13 @@ def schema(bundle, _project):
 def names(bundle, _project):
     """Everything in one namespace, nothing of the whole cluster, nothing twice: so removal is one namespace."""
     seen = set()
+    if not bundle.namespace:
+        yield "nothing says in which namespace it is"
+    if bundle.default and bundle.namespace != NAMESPACE:
+        yield f"the namespace is {bundle.namespace}, but the README installs into {NAMESPACE}"
     for thing in bundle.things:
-        if thing["metadata"].get("namespace") != NAMESPACE:
-            yield f"{name_of(thing)} is not in namespace {NAMESPACE}"
+        if thing["metadata"].get("namespace") != bundle.namespace:
+            yield f"{name_of(thing)} is not in namespace {bundle.namespace}"
         if name_of(thing) in seen:
             yield f"{name_of(thing)} is there twice"
         seen.add(name_of(thing))
@@ -120,8 +126,15 @@ def executor(bundle, _project):
             yield f"{name_of(thing)} makes no Deployment"
         if ("runtimeClassName" in config) == ("spinImage" in config):
             yield f"{name_of(thing)} needs either a runtimeClassName or a spinImage"
-        if not thing["metadata"]["name"].startswith(NAMESPACE):
-            yield f"{name_of(thing)} has a name that others may use: the operator would not let it go"
+        if not thing["metadata"]["name"].startswith(f"{bundle.namespace}-"):
+            yield f"{name_of(thing)} does not begin with its namespace, {bundle.namespace}-: one of this name elsewhere would keep the operator from letting it go"
+        certificates = config.get("caCertSecret")
+        if certificates and not config.get("installDefaultCACerts") and "ca-certificates.crt" not in _keys(bundle, certificates):
+            yield f"{name_of(thing)}: Secret/{certificates} with ca-certificates.crt is not there"
+
+
+def _keys(bundle, secret):
+    return (bundle.find("Secret", secret) or {}).get("data") or {}
 
 
 @rule
@@ -142,28 +155,6 @@ def replicas(bundle, _project):
     for thing in scaled.values():
         if thing["spec"].get("minReplicas", 1) > thing["spec"]["maxReplicas"]:
             yield f"{name_of(thing)}: minReplicas is over maxReplicas"
-
-
-@rule
-def connections(bundle, _project):
-    """PostgreSQL takes Spin's pool of 64 from each replica, those of a rolling update included."""
-    most = max(
-        [thing["spec"].get("replicas", 1) for thing in bundle.of("SpinApp", "Deployment")]
-        + [thing["spec"]["maxReplicas"] for thing in bundle.of("HorizontalPodAutoscaler")]
-    )
-    # maxSurge is 25 %, rounded up; ten for the migrations, the operator and people.
-    needed = 64 * (most + -(-most // 4)) + 10
-    allowed = [
-        int(argument.removeprefix("max_connections="))
-        for thing in bundle.of("StatefulSet")
-        for container in thing["spec"]["template"]["spec"]["containers"]
-        for argument in container.get("args", [])
-        if re.fullmatch("max_connections=[0-9]+", argument)
-    ]
-    for thing in bundle.of("Cluster"):
-        allowed.append(int(thing["spec"].get("postgresql", {}).get("parameters", {}).get("max_connections", 100)))
-    if not allowed or min(allowed) < needed:
-        yield f"max_connections is {min(allowed, default='not set')}, but {most} replicas may take {needed}"
 
 
 @rule

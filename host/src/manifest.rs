@@ -143,7 +143,7 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
         .variables
         .iter()
         .map(|(name, template)| Ok((name.clone(), fill(template, &values)?)))
-        .collect::<Result<_>>()?;
+        .collect::<Result<BTreeMap<String, String>>>()?;
     let allowed_hosts = component
         .allowed_outbound_hosts
         .iter()
@@ -151,13 +151,24 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
             AllowedHost::parse(&fill(template, &values)?)
                 .with_context(|| format!("allowed_outbound_hosts, entry {template:?}"))
         })
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    refuse_tls(&allowed_hosts, &variables)?;
     Ok(App {
         source: directory.join(&component.source),
         build_command: component.build.as_ref().map(|build| build.command.clone()),
         variables,
         allowed_hosts,
     })
+}
+
+/// This host speaks no TLS, and says so at once instead of at the first request.
+fn refuse_tls(allowed_hosts: &[AllowedHost], variables: &BTreeMap<String, String>) -> Result<()> {
+    let is_tls = |host: &AllowedHost| host.scheme.as_deref() == Some("rediss");
+    ensure!(!allowed_hosts.iter().any(is_tls), "rediss:// is TLS, which needs Spin: this host has none");
+    // The one setting that only the component's own variables tell. With `prefer` Spin would use TLS where it is offered.
+    let mode = variables.get("pg_sslmode").map_or("disable", String::as_str);
+    ensure!(mode == "disable", "pg_sslmode = {mode:?} is TLS, which needs Spin: this host has none");
+    Ok(())
 }
 
 fn parse(text: &str) -> Result<Manifest> {
@@ -268,6 +279,23 @@ url = "redis://{{ redis_host }}/{{ redis_host }}"
         let error = format!("{:#}", error.unwrap_err());
         assert!(error.contains("\"redis://:6379\" is not"), "{error}");
         assert!(error.contains("{{ redis_host }}"), "{error}");
+    }
+
+    #[test]
+    fn a_template_may_be_the_whole_entry() {
+        let text = MANIFEST.replace("redis://{{ redis_host }}:6379", "{{ redis_host }}");
+        let app = resolve_with(&text, &[PASSWORD, ("SPIN_VARIABLE_REDIS_HOST", "redis://[::1]:6380")]).unwrap();
+        assert!(app.allows("redis", "::1", 6380));
+    }
+
+    #[test]
+    fn tls_is_refused_at_start() {
+        let text = MANIFEST.replace("redis://{{ redis_host }}:6379", "rediss://{{ redis_host }}:6379");
+        assert!(resolve_with(&text, &[PASSWORD]).unwrap_err().to_string().starts_with("rediss:// is TLS"));
+        for (mode, is_served) in [("disable", true), ("prefer", false), ("require", false)] {
+            let text = format!("{MANIFEST}pg_sslmode = {mode:?}\n");
+            assert_eq!(resolve_with(&text, &[PASSWORD]).is_ok(), is_served, "{mode}");
+        }
     }
 
     #[test]

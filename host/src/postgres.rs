@@ -64,8 +64,8 @@ impl Pools {
 fn new_pool(app: &App, address: &str) -> std::result::Result<Pool, String> {
     let config: Config = address.parse().map_err(|error| format!("the address cannot be parsed: {error:?}"))?;
     check_hosts(app, &config)?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err("sslmode=require: the bundled host has no TLS".to_owned());
+    if config.get_ssl_mode() != SslMode::Disable {
+        return Err("the bundled host has no TLS".to_owned());
     }
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Clean };
     let manager = Manager::from_config(config, NoTls, manager_config);

@@ -130,6 +130,7 @@ impl HostConnectionWithStore for HasSelf<State> {
         command: String,
         arguments: Vec<RedisParameter>,
     ) -> Outcome<Vec<RedisResult>> {
+        let call = if command.eq_ignore_ascii_case("GET") { Call::RedisGet } else { Call::RedisExecute };
         let mut command = redis::cmd(&command);
         for argument in arguments {
             match argument {
@@ -138,8 +139,7 @@ impl HostConnectionWithStore for HasSelf<State> {
             };
         }
         let faults = accessor.with(|mut access| access.get().faults.clone());
-        let answer: std::result::Result<Value, Error> =
-            faults.run(Call::RedisExecute, run(accessor, connection, &command)).await?;
+        let answer: std::result::Result<Value, Error> = faults.run(call, run(accessor, connection, &command)).await?;
         Ok(answer.and_then(|value| {
             let mut flat = Vec::new();
             flatten(value, &mut flat)?;

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chrono::DateTime;
+use futures_util::future::join_all;
 use http::{Request, Response, header};
 use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::types::{self, ErrorCode};
 use spin_sdk::wasip3::random::random::get_random_u64;
 use uuid::Uuid;
 
-use crate::api::{self, Context};
+use crate::api::{self, Context, Stores};
 use crate::order::Timestamp;
 use crate::problem::Problem;
-use crate::settings::{Settings, VARIABLES};
+use crate::settings::{InvalidSetting, Settings, VARIABLES};
 use crate::trace::{self, Measured};
 use deadlines::Deadlines;
 use postgres_orders::PostgresOrderStore;
@@ -43,10 +44,9 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let (method, route) = (head.method().clone(), api::route_template(head.uri().path()));
     let mut measured =
         Measured { at: timestamp(now_ms), duration: Duration::ZERO, redis: Duration::ZERO, postgres: Duration::ZERO };
-    let mut response = match (messages::body(request).await, settings().await) {
-        (None, _) => Problem::MalformedJson("the body was cut off".into()).into_response(),
-        (_, Err(cause)) => Problem::Internal(cause).into_response(),
-        (Some(body), Ok(settings)) => answer(&settings, head.map(|()| body), now_ms, &mut measured).await,
+    let mut response = match messages::body(request).await {
+        None => Problem::MalformedJson("the body was cut off".into()).into_response(),
+        Some(body) => answer(head.map(|()| body), now_ms, &mut measured).await,
     };
     measured.duration = started.elapsed();
     print(trace::request_line(&method, route, &response, &measured));
@@ -59,12 +59,20 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     response
 }
 
-async fn answer(settings: &Settings, request: Request<Bytes>, now_ms: u64, measured: &mut Measured) -> Response<Bytes> {
-    let deadlines = Deadlines::default();
-    let (keys, orders) = (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
-    let context = Context { keys: &keys, orders: &orders, now: measured.at, order_id: order_id(now_ms) };
+async fn answer(request: Request<Bytes>, now_ms: u64, measured: &mut Measured) -> Response<Bytes> {
+    let (settings, deadlines) = (settings().await, Deadlines::default());
+    let stores = settings
+        .as_deref()
+        .map(|settings| (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines)));
+    let context = Context {
+        stores: stores.as_ref().map(|(keys, orders)| Stores { keys, orders }).map_err(|invalid| (*invalid).clone()),
+        now: measured.at,
+        order_id: order_id(now_ms),
+    };
     let response = api::respond(&context, request).await;
-    (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
+    if let Ok((keys, orders)) = &stores {
+        (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
+    }
     response
 }
 
@@ -90,20 +98,17 @@ thread_local! {
 }
 
 /// Two first requests may both read the variables; waiting for one another would end the instance.
-async fn settings() -> Result<Rc<Settings>, String> {
+async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
     if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
         return Ok(settings);
     }
-    let mut values = Vec::with_capacity(VARIABLES.len());
-    for name in VARIABLES {
-        values.push((name, spin_sdk::variables::get(name).await));
-    }
-    let settings = Settings::parse(|asked| match values.iter().find(|(name, _)| *name == asked) {
+    let values = join_all(VARIABLES.map(spin_sdk::variables::get)).await;
+    let settings = Settings::parse(|asked| match VARIABLES.iter().zip(&values).find(|(name, _)| **name == asked) {
         Some((_, Ok(value))) => Ok(value.clone()),
         Some((_, Err(error))) => Err(error.to_string()),
         None => Err("is not read".into()),
-    });
-    let settings = Rc::new(settings.map_err(|error| error.to_string())?);
+    })?;
+    let settings = Rc::new(settings);
     SETTINGS.replace(Some(settings.clone()));
     Ok(settings)
 }

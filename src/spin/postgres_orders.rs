@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use chrono::DateTime;
-use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
+// The interface itself: the SDK's wrapper reads a certificate from a file too, which is 24 KB of the component.
+use spin_sdk::pg::wit::postgres::{Connection, ConnectionBuilder, DbValue, Error, ParameterValue, QueryError};
 use uuid::Uuid;
 
 use super::deadlines::Deadlines;
@@ -35,24 +36,34 @@ impl<'a> PostgresOrderStore<'a> {
     /// Runs a statement for its row count, which costs less than rows do.
     async fn execute(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<u64, Failure> {
         self.within_deadline(async {
-            let connection = Connection::open(&self.settings.pg_address).await?;
-            connection.execute(sql, parameters).await
+            let connection = self.connection().await?;
+            connection.execute_async(sql.to_owned(), parameters).await
         })
         .await
     }
 
     async fn query(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<Vec<Vec<DbValue>>, Failure> {
         self.within_deadline(async {
-            let connection = Connection::open(&self.settings.pg_address).await?;
-            let mut result = connection.query(sql, parameters).await?;
+            let connection = self.connection().await?;
+            let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters).await?;
             let mut rows = Vec::new();
-            while let Some(row) = result.rows().next().await {
+            while let Some(row) = stream.next().await {
                 rows.push(row);
             }
-            result.result().await?;
+            // Only here is told whether these were all rows.
+            end.await?;
             Ok(rows)
         })
         .await
+    }
+
+    /// One of the host's pool, which has a pool for each address and authority.
+    async fn connection(&self) -> Result<Connection, Error> {
+        let address = &self.settings.pg_address;
+        let Some(pem) = &self.settings.pg_ca else { return Connection::open_async(address.clone()).await };
+        let builder = ConnectionBuilder::new(address);
+        builder.set_ca_root(pem)?;
+        builder.build_async().await
     }
 
     async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
@@ -76,7 +87,7 @@ impl Failure {
     /// PostgreSQL's SQLSTATE code, where it sent one.
     fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Host(Error::PgError(PgError::QueryFailed(QueryError::DbError(error)))) => Some(&error.code),
+            Self::Host(Error::QueryFailed(QueryError::DbError(error))) => Some(&error.code),
             _ => None,
         }
     }
@@ -85,13 +96,16 @@ impl Failure {
     fn cause(&self) -> String {
         match self {
             Self::Late(ms) => format!("no answer within {ms} ms"),
-            Self::Host(Error::PgError(PgError::QueryFailed(QueryError::DbError(error)))) => {
+            Self::Host(Error::QueryFailed(QueryError::DbError(error))) => {
                 format!("{} (SQLSTATE {})", error.message, error.code)
             }
-            Self::Host(Error::PgError(
-                PgError::ConnectionFailed(text) | PgError::QueryFailed(QueryError::Text(text)) | PgError::Other(text),
-            )) => first_line(text),
-            Self::Host(error) => first_line(&error.to_string()),
+            Self::Host(
+                Error::ConnectionFailed(text)
+                | Error::BadParameter(text)
+                | Error::QueryFailed(QueryError::Text(text))
+                | Error::ValueConversionFailed(text)
+                | Error::Other(text),
+            ) => first_line(text),
         }
     }
 }
@@ -99,13 +113,12 @@ impl Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         let is_defect = match &failure {
-            Failure::Host(
-                Error::Decode(_) | Error::PgError(PgError::BadParameter(_) | PgError::ValueConversionFailed(_)),
-            ) => true,
+            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
             // Bad data, a broken constraint, a missing table or right: no retry mends these.
-            other => {
-                other.sqlstate().is_some_and(|code| ["22", "23", "42"].iter().any(|class| code.starts_with(class)))
-            }
+            // 42P05 is a pooler's: the session that it lent had a statement of this name already.
+            other => other
+                .sqlstate()
+                .is_some_and(|code| code != "42P05" && ["22", "23", "42"].iter().any(|class| code.starts_with(class))),
         };
         if is_defect { Self::Broken(failure.cause()) } else { Self::Unavailable(failure.cause()) }
     }

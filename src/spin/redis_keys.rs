@@ -2,9 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use spin_sdk::redis::{Connection, Error, RedisParameter};
+use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
 use super::deadlines::Deadlines;
 use super::warn;
@@ -14,7 +14,13 @@ use crate::settings::Settings;
 thread_local! {
     /// Multiplexed, so requests share it. A request that finds none opens one, and the later one is kept.
     static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
+    /// Until when this instance leaves a Redis alone that did not answer.
+    static RESTS_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
+
+/// How long a Redis that did not answer in time is not asked by this instance. Each time it is asked costs a request the
+/// whole deadline: at 250 ms in 5 s that is a twentieth of the time, and a Redis that is back is used within 5 s.
+const REST: Duration = Duration::from_secs(5);
 
 /// The `KeyStore` of one request.
 pub struct RedisKeyStore<'a> {
@@ -43,7 +49,7 @@ impl<'a> RedisKeyStore<'a> {
         command: impl FnOnce(Rc<Connection>) -> F,
     ) -> Option<T> {
         let left = self.settings.redis_deadline.saturating_sub(self.spent.get());
-        if left.is_zero() || self.unreachable.get() {
+        if left.is_zero() || self.unreachable.get() || is_resting() {
             return None;
         }
         let used = Cell::new(None);
@@ -56,18 +62,43 @@ impl<'a> RedisKeyStore<'a> {
             })
             .await;
         self.spent.set(self.spent.get() + took);
+        let used = used.take();
         let cause = match result {
             Some(Ok(value)) => return Some(value),
             Some(Err(Error::Other(text))) => text,
             Some(Err(error)) => error.to_string(),
-            None => format!("no answer within {} ms", left.as_millis()),
+            None => {
+                if let Some(connection) = used {
+                    forget(connection);
+                }
+                return self.rest_or_warn(event, left);
+            }
         };
-        match used.take() {
+        match used {
+            // A Redis that is full still reads, and answers over the same connection.
+            Some(_) if cause.starts_with("OOM") => {}
             Some(connection) => forget(connection),
             None => self.unreachable.set(true),
         }
         warn(event, &cause);
         None
+    }
+
+    /// Leaves Redis alone for a while, unless it only had the rest of the deadline. Of requests that waited side by side,
+    /// the first one says so.
+    fn rest_or_warn<T>(&self, event: &str, waited: Duration) -> Option<T> {
+        let cause = format!("no answer within {} ms", waited.as_millis());
+        if waited < self.settings.redis_deadline {
+            warn(event, &cause);
+        } else if !is_resting() {
+            RESTS_UNTIL.set(Some(Instant::now() + REST));
+            warn("redis left alone", &format!("{cause}; this instance asks again in {} s", REST.as_secs()));
+        }
+        None
+    }
+
+    fn redis_key(&self, key: &IdempotencyKey) -> RedisParameter {
+        RedisParameter::Binary(format!("{}:idempotency:{}", self.settings.redis_key_prefix, key.as_str()).into_bytes())
     }
 
     async fn connection(&self) -> Result<Rc<Connection>, Error> {
@@ -87,14 +118,20 @@ fn forget(broken: Rc<Connection>) {
     });
 }
 
-fn redis_key(key: &IdempotencyKey) -> String {
-    format!("order:idempotency:{}", key.as_str())
+fn is_resting() -> bool {
+    // To read the clock is a host call, so it is read only where there was something to rest from.
+    RESTS_UNTIL.get().is_some_and(|until| Instant::now() < until)
 }
 
 impl KeyStore for RedisKeyStore<'_> {
     async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
-        let name = redis_key(key);
-        let bytes = self.call("redis get failed", async |redis| redis.get(name).await).await??;
+        // Not by `get`, whose span would carry the whole key.
+        let arguments = [self.redis_key(key)];
+        let reply = self.call("redis get failed", async |redis| redis.execute("GET", arguments).await).await?;
+        let bytes = match reply.into_iter().next() {
+            Some(RedisResult::Binary(bytes)) => bytes,
+            _ => return None,
+        };
         let record = KeyRecord::decode(key, &bytes);
         if record.is_none() {
             warn("redis entry unreadable", "not a whole record of this version and key; it is written anew");
@@ -104,7 +141,7 @@ impl KeyStore for RedisKeyStore<'_> {
 
     async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
         let arguments = [
-            RedisParameter::Binary(redis_key(key).into_bytes()),
+            self.redis_key(key),
             RedisParameter::Binary(record.encode(key)),
             RedisParameter::Binary(b"EX".to_vec()),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),

@@ -63,7 +63,7 @@ async fn a_postgres_connection_is_given_back_before_redis_is_written() {
     // A connection that is kept during the write is missed by another request for longer than that one waits.
     let redis_deadline = 2 * PG_DEADLINE;
     let app = TestApp::start_with(&[
-        ("SPIN_VARIABLE_REDIS_PORT", &port.to_string()),
+        ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(port)),
         ("SPIN_VARIABLE_REDIS_DEADLINE_MS", &redis_deadline.as_millis().to_string()),
     ])
     .await;

@@ -44,7 +44,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
     // Redis is a port where nothing listens, so that each request also has a trouble to tell.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let variables =
-        [("SPIN_VARIABLE_REDIS_PORT", &*closed.to_string()), ("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")];
+        [("SPIN_VARIABLE_REDIS_ADDRESS", &*redis_address(closed)), ("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")];
     let (_host, url, mut log) = host_and_log(&variables).await;
     let http = reqwest::Client::new();
 
@@ -138,4 +138,24 @@ async fn a_failure_is_logged_with_its_cause() {
         assert_eq!((&line["level"], &line["outcome"], &line["route"]), expected, "{text}");
         assert!(!line["cause"].as_str().unwrap().is_empty() && !text.contains("wrong-password"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_silent_redis_is_told_of_once() {
+    // Accepts, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = redis_address(silent.local_addr().unwrap().port());
+    let (_host, url, mut log) = host_and_log(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
+    let mut warnings = Vec::new();
+    for _ in 0..5 {
+        let request = reqwest::Client::new().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());
+        let answer = request.header("Content-Type", "application/json").body(ORDER).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        while let (_, line) = next(&mut log).await
+            && line["level"] == "warn"
+        {
+            warnings.push(line["event"].clone());
+        }
+    }
+    assert_eq!(warnings, [json!("redis left alone")]);
 }

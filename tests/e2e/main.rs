@@ -4,8 +4,10 @@
 
 mod changes;
 mod connections;
+mod installations;
 mod logs;
 mod redis_liar;
+mod stack;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -50,24 +52,16 @@ async fn a_redis_that_never_answers_costs_one_deadline_and_no_more() {
     let app = TestApp::start().await;
     app.place(&fresh_key(), ORDER).await;
     app.redis.stall();
-    for key in [fresh_key(), fresh_key()] {
-        let started = Instant::now();
-        let first = app.place(&key, ORDER).await;
-        let placed_after = started.elapsed();
-        assert_eq!((first.status, first.header("idempotent-replayed")), (201, "false"));
-        assert!(placed_after >= REDIS_DEADLINE, "Redis was asked: {placed_after:?}");
-        // Less than two deadlines: the write to Redis gets only what the read has left.
-        assert!(placed_after < 2 * REDIS_DEADLINE, "{placed_after:?}");
-    }
+    let started = Instant::now();
+    let first = app.place(&fresh_key(), ORDER).await;
+    let placed_after = started.elapsed();
+    assert_eq!((first.status, first.header("idempotent-replayed")), (201, "false"));
+    assert!(placed_after >= REDIS_DEADLINE, "Redis was asked: {placed_after:?}");
+    // Less than two deadlines: the write to Redis is not tried any more.
+    assert!(placed_after < 2 * REDIS_DEADLINE, "{placed_after:?}");
     let key = fresh_key();
     assert_placed_once(&app.place_at_once(200, &key).await);
     assert_eq!(rows_of(&key).await, 1);
-
-    app.redis.pass();
-    app.place(&key, ORDER).await;
-    let started = Instant::now();
-    assert_eq!(app.place(&key, ORDER).await.status, 201);
-    assert!(started.elapsed() < REDIS_DEADLINE, "a broken connection is replaced");
 }
 
 #[tokio::test]
@@ -261,14 +255,6 @@ async fn the_list_finds_orders_by_customer_key_and_status() {
 }
 
 #[tokio::test]
-async fn a_setting_that_does_not_parse_is_an_internal_problem_and_no_trap() {
-    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "soon")]).await;
-    for _ in 0..2 {
-        app.get("/readyz").await.assert_problem(500, "internal");
-    }
-}
-
-#[tokio::test]
 async fn every_answer_with_a_body_names_its_length_so_that_a_cut_one_is_seen() {
     let app = TestApp::start().await;
     let key = fresh_key();
@@ -309,9 +295,11 @@ async fn head_is_answered_like_get() {
 
 #[tokio::test]
 async fn the_service_role_can_neither_delete_nor_rewrite_an_order() {
+    let address = store_address("PG");
+    let (host, port) = address.rsplit_once(':').unwrap();
     let config = tokio_postgres::Config::new()
-        .host(variable("SPIN_VARIABLE_PG_HOST"))
-        .port(variable("SPIN_VARIABLE_PG_PORT").parse().unwrap())
+        .host(host)
+        .port(port.parse().unwrap())
         .user("orders_service")
         .password(variable("PG_SERVICE_PASSWORD"))
         .dbname(variable("SPIN_VARIABLE_PG_DATABASE"))

@@ -1,6 +1,5 @@
 //! A Redis that errs, lies, breaks off or says nothing changes no answer, and a request waits at most one deadline for it.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +8,6 @@ use order::idempotency::{Answer as Stored, Fingerprint, IdempotencyKey, KeyRecor
 use order::order::NewOrder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::support::*;
@@ -33,33 +31,6 @@ async fn assert_truth(app: &TestApp, key: &str, lie: &str) {
     assert_eq!(rows_of(key).await, 1, "{lie}");
 }
 
-/// A Redis of its own, for states that would disturb other tests.
-struct PrivateRedis {
-    port: u16,
-    _process: Child,
-}
-
-impl PrivateRedis {
-    async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-        let process = command.stdout(Stdio::null()).kill_on_drop(true).spawn().expect("redis-server is installed");
-        let redis = Self { port, _process: process };
-        let started = Instant::now();
-        while redis.connect().await.is_err() {
-            assert!(started.elapsed().as_secs() < 10, "redis-server does not start");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        redis
-    }
-
-    async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
-        client.get_multiplexed_async_connection().await
-    }
-}
-
 fn command(text: &str) -> redis::Cmd {
     let mut words = text.split(' ');
     let mut command = redis::cmd(words.next().unwrap());
@@ -72,7 +43,7 @@ fn command(text: &str) -> redis::Cmd {
 #[tokio::test]
 async fn a_redis_that_refuses_commands_changes_no_answer() {
     let redis = PrivateRedis::start().await;
-    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_PORT", &redis.port.to_string())]).await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
     let states: [(&str, &[&str]); 4] = [
         ("OOM", &["CONFIG SET maxmemory 1"]),
         ("READONLY", &["CONFIG SET maxmemory 0", "REPLICAOF 127.0.0.1 1"]),
@@ -144,9 +115,10 @@ async fn a_redis_that_lies_breaks_off_or_says_nothing_changes_no_answer() {
     ];
     let (tell, lie) = watch::channel(lies[0]);
     let told = Arc::new(AtomicUsize::new(0));
-    let port = liar(lie, told.clone()).await.to_string();
-    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_PORT", &port)]).await;
+    let address = redis_address(liar(lie, told.clone()).await);
     for lie in lies {
+        // A service of its own for each: one that met silence leaves Redis alone for a while.
+        let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
         tell.send(lie).unwrap();
         told.store(0, Ordering::SeqCst);
         let end = if lie.1 { "gone" } else { "silent" };
@@ -256,4 +228,87 @@ async fn an_entry_without_a_time_to_live_still_answers() {
     }
     app.place(&key, &ORDER.replace("59900", "59901")).await.assert_problem(422, "idempotency-key-reused");
     assert_eq!(rows_of(&key).await, 1);
+}
+
+/// `INFO stats` of a Redis, for the connections it has accepted so far.
+async fn connections_received(admin: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let info: String = command("INFO stats").query_async(admin).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_full_redis_keeps_its_connection() {
+    let redis = PrivateRedis::start().await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
+    let mut admin = redis.connect().await.unwrap();
+    assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    let before = connections_received(&mut admin).await;
+    let () = command("CONFIG SET maxmemory 1").query_async(&mut admin).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    }
+    assert_eq!(connections_received(&mut admin).await, before);
+}
+
+/// One after another, so that a few instances have them all.
+#[tokio::test]
+async fn a_silent_redis_costs_an_instance_one_deadline() {
+    let app = TestApp::start().await;
+    let known = fresh_key();
+    let placed = app.place(&known, ORDER).await;
+    app.redis.stall();
+    let mut late = 0;
+    for _ in 0..60 {
+        let started = Instant::now();
+        app.place(&known, ORDER).await.assert_replay_of(&placed);
+        late += u32::from(started.elapsed() >= REDIS_DEADLINE);
+    }
+    assert!((1..=6).contains(&late), "{late} of 60 requests waited for Redis");
+    assert_eq!(app.get("/readyz").await.json()["redis"], "down");
+
+    // It is asked again before long.
+    app.redis.pass();
+    let started = Instant::now();
+    while app.get("/readyz").await.json()["redis"] != "up" {
+        assert!(started.elapsed() < Duration::from_secs(20), "Redis is left alone for good");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(started.elapsed() > Duration::from_secs(2), "it was not left alone at all");
+}
+
+/// Answers each command with nil, after a while.
+async fn slow_redis(delay: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 4096];
+                while let Ok(length @ 1..) = socket.read(&mut asked).await {
+                    tokio::time::sleep(delay).await;
+                    // Commands may come several at once, and each begins with the one asterisk in it.
+                    let commands = asked[..length].iter().filter(|byte| **byte == b'*').count();
+                    let _ = socket.write_all(&b"$-1\r\n".repeat(commands)).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_slow_redis_costs_a_request_one_deadline() {
+    let deadline = Duration::from_millis(2000);
+    // To connect and to read fit in, to write as well does not.
+    let port = slow_redis(deadline * 9 / 20).await;
+    let app = TestApp::start_with(&[
+        ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(port)),
+        ("SPIN_VARIABLE_REDIS_DEADLINE_MS", &deadline.as_millis().to_string()),
+    ])
+    .await;
+    let started = Instant::now();
+    assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    let took = started.elapsed();
+    assert!(took >= deadline && took < deadline * 5 / 4, "{took:?}");
 }

@@ -1,5 +1,6 @@
 //! Starts the bundled host on real stores, each behind a proxy that a test can make refuse or stall.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -28,25 +29,35 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this through `make test`"))
 }
 
+/// Host and port of the real store.
+pub fn store_address(store: &str) -> String {
+    let address = variable(&format!("SPIN_VARIABLE_{store}_ADDRESS"));
+    address.split_once("://").expect("scheme://host:port").1.to_owned()
+}
+
+pub fn redis_address(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}")
+}
+
 impl TestApp {
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
-        let address = |store: &str| {
-            let of = |part: &str| variable(&format!("SPIN_VARIABLE_{store}_{part}"));
-            format!("{}:{}", of("HOST"), of("PORT"))
-        };
-        let redis = Proxy::start(address("REDIS")).await;
-        let postgres = Proxy::start(address("PG")).await;
+        Self::start_manifest(Path::new("spin.toml"), variables).await
+    }
+
+    pub async fn start_manifest(manifest: &Path, variables: &[(&str, &str)]) -> Self {
+        let redis = Proxy::start(store_address("REDIS")).await;
+        let postgres = Proxy::start(store_address("PG")).await;
         let mut command = Command::new("target/host/order-host");
         command
-            .args(["--manifest", "spin.toml", "--listen", "127.0.0.1:0"])
-            .env("SPIN_VARIABLE_REDIS_HOST", "127.0.0.1")
-            .env("SPIN_VARIABLE_REDIS_PORT", redis.port.to_string())
-            .env("SPIN_VARIABLE_PG_HOST", "127.0.0.1")
-            .env("SPIN_VARIABLE_PG_PORT", postgres.port.to_string())
+            .arg("--manifest")
+            .arg(manifest)
+            .args(["--listen", "127.0.0.1:0"])
+            .env("SPIN_VARIABLE_REDIS_ADDRESS", redis_address(redis.port))
+            .env("SPIN_VARIABLE_PG_ADDRESS", format!("postgres://127.0.0.1:{}", postgres.port))
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
@@ -165,6 +176,14 @@ pub async fn owner() -> tokio_postgres::Client {
     client
 }
 
+/// For what the owner may not do.
+pub async fn superuser() -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&variable("PG_SUPERUSER_URL"), tokio_postgres::NoTls).await.expect("PostgreSQL");
+    tokio::spawn(connection);
+    client
+}
+
 /// Begins a first request with `key` that never comes to its commit: a copy of the order under the key `model`.
 pub async fn hold_key(owner: &tokio_postgres::Client, key: &str, model: &str) {
     owner.batch_execute("BEGIN").await.unwrap();
@@ -176,6 +195,33 @@ pub async fn hold_key(owner: &tokio_postgres::Client, key: &str, model: &str) {
 pub async fn redis() -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(variable("REDIS_URL")).unwrap();
     client.get_multiplexed_async_connection().await.expect("Redis")
+}
+
+/// A Redis of its own, for states that would disturb other tests.
+pub struct PrivateRedis {
+    pub port: u16,
+    _process: Child,
+}
+
+impl PrivateRedis {
+    pub async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        let process = command.stdout(Stdio::null()).kill_on_drop(true).spawn().expect("redis-server is installed");
+        let redis = Self { port, _process: process };
+        let started = std::time::Instant::now();
+        while redis.connect().await.is_err() {
+            assert!(started.elapsed().as_secs() < 10, "redis-server does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        redis
+    }
+
+    pub async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        client.get_multiplexed_async_connection().await
+    }
 }
 
 const PASS: u8 = 0;

@@ -10,9 +10,10 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Context, headers_read, respond};
+use order::api::{Context, Stores, headers_read, respond};
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
 use order::order::{Filter, Order, OrderStore, Placement, Status, StoreError, Timestamp};
+use order::settings::InvalidSetting;
 use uuid::Uuid;
 
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -142,6 +143,8 @@ pub struct TestApp {
     pub requests: Cell<u128>,
     /// The id and the time of every further request; else each has its own.
     pub fixed: Cell<Option<(Uuid, Timestamp)>>,
+    /// The name of a variable that does not parse.
+    pub invalid_setting: Cell<Option<&'static str>>,
 }
 
 impl TestApp {
@@ -156,8 +159,15 @@ impl TestApp {
         self.requests.set(self.requests.get() + 1);
         let own_now = DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap();
         let (order_id, now) = self.fixed.get().unwrap_or((Uuid::from_u128(self.requests.get()), own_now));
-        let context = Context { keys: &self.keys, orders: &self.orders, now, order_id };
+        let context = Context { stores: self.stores(), now, order_id };
         respond(&context, request).await
+    }
+
+    fn stores(&self) -> Result<Stores<'_, MemoryKeys, MemoryOrders>, InvalidSetting> {
+        match self.invalid_setting.get() {
+            None => Ok(Stores { keys: &self.keys, orders: &self.orders }),
+            Some(name) => Err(InvalidSetting { name, reason: "is wrong".to_owned() }),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Response<Bytes> {

@@ -58,7 +58,7 @@ fn variable(name: &str) -> Result<String> {
 }
 
 async fn connect_redis() -> Result<ConnectionManager> {
-    let client = redis::Client::open(format!("redis://{}:{}", variable("REDIS_HOST")?, variable("REDIS_PORT")?))?;
+    let client = redis::Client::open(variable("REDIS_ADDRESS")?)?;
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(0)
         .set_connection_timeout(REDIS_TIMEOUT)
@@ -67,10 +67,8 @@ async fn connect_redis() -> Result<ConnectionManager> {
 }
 
 fn pg_pool() -> Result<Pool> {
-    let mut config = tokio_postgres::Config::new();
+    let mut config: tokio_postgres::Config = variable("PG_ADDRESS")?.parse()?;
     config
-        .host(variable("PG_HOST")?)
-        .port(variable("PG_PORT")?.parse()?)
         .user(variable("PG_USER")?)
         .password(variable("PG_PASSWORD")?)
         .dbname(variable("PG_DATABASE")?)

@@ -52,9 +52,8 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
         return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY));
     };
 
-    let (host, port) = (variables::get("redis_host").await?, variables::get("redis_port").await?);
     // Without Redis it is only slower.
-    let redis = redis::Connection::open(format!("redis://{host}:{port}")).await.ok();
+    let redis = redis::Connection::open(variables::get("redis_address").await?).await.ok();
     let pg = pg::Connection::open(pg_address().await?).await?;
 
     let fingerprint = Fingerprint::of(&new_order);
@@ -91,10 +90,10 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
 }
 
 async fn pg_address() -> Result<String> {
+    let address = variables::get("pg_address").await?;
+    let (host, port) = address.trim_start_matches("postgres://").split_once(':').context("pg_address has no port")?;
     Ok(format!(
-        "host={} port={} user={} password={} dbname={} options='-c statement_timeout=2400 -c lock_timeout=1800'",
-        variables::get("pg_host").await?,
-        variables::get("pg_port").await?,
+        "host={host} port={port} user={} password={} dbname={} options='-c statement_timeout=2400 -c lock_timeout=1800'",
         variables::get("pg_user").await?,
         variables::get("pg_password").await?,
         variables::get("pg_database").await?,

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Measures how much memory the host takes at its peak, with many clients, in the phases that a pod's limit has to bear.
+
+The phases follow one another on one process, as a day's bursts would. The figure that `make verify-deploy` holds the
+limit in deploy/ against is written to docs/bench/memory.json.
+"""
+
+import argparse
+import json
+
+import proc
+from bench import wrk
+from world import ROOT, Target, spin_version
+
+PHASES = ("healthz", "replay", "mixed", "create", "replay", "create")
+RECORD = ROOT / "docs" / "bench" / "memory.json"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench.sh memory", description=__doc__)
+    parser.add_argument("--clients", type=int, default=256, help="clients at once (256)")
+    parser.add_argument("--seconds", type=int, default=10, help="length of a phase (10)")
+    parser.add_argument("--record", action="store_true", help=f"write the peak to {RECORD.relative_to(ROOT)}")
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    host = spin_version() or "bundled host"
+    service = Target("service", manifest=ROOT / "spin.toml")
+    peak = 0
+    try:
+        service.check_contract()
+        proc.reset_peak(service.pid)
+        print(f"memory: {host}, {args.clients} clients, {args.seconds} s a phase, {proc.resident_mb(service.pid):.0f} MiB at rest")
+        for phase in PHASES:
+            cell = wrk(service.url, phase, args.clients, args.seconds)
+            peak = proc.peak_mb(service.pid)
+            print(f"memory: {phase:8} {cell['requests'] / cell['seconds']:6.0f}/s, errors {cell['errors']}, peak so far {peak:.0f} MiB", flush=True)
+            if cell["errors"]:
+                raise SystemExit(f"memory: {phase} had errors; see {service.log}")
+    finally:
+        service.stop()
+    if args.record:
+        RECORD.write_text(json.dumps({"host": host, "clients": args.clients, "peak_mib": round(peak)}) + "\n")
+        print(f"memory: wrote {RECORD.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+//! One service beside another, and stores that are set up in other ways than ours.
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+use super::support::*;
+
+/// A migrated database of its own, gone again at the end.
+struct Database {
+    name: String,
+    superuser: tokio_postgres::Client,
+}
+
+impl Database {
+    async fn create() -> Self {
+        let superuser = superuser().await;
+        let name = format!("orders_{}", uuid::Uuid::parse_str(&fresh_key()).unwrap().simple());
+        superuser.batch_execute(&format!("CREATE DATABASE {name} OWNER orders_owner")).await.unwrap();
+        let url = variable("DATABASE_URL");
+        let url = format!("{}/{name}", url.rsplit_once('/').unwrap().0);
+        let migrated = Command::new("scripts/migrate.sh").env("DATABASE_URL", url).output().await.unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        Self { name, superuser }
+    }
+
+    async fn set(&self, setting: &str) {
+        self.superuser.batch_execute(&format!("ALTER DATABASE {} SET {setting}", self.name)).await.unwrap();
+    }
+
+    async fn start(&self, variables: &[(&str, &str)]) -> TestApp {
+        let variables = [&[("SPIN_VARIABLE_PG_DATABASE", self.name.as_str())], variables].concat();
+        TestApp::start_with(&variables).await
+    }
+
+    async fn drop(self) {
+        self.superuser.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_services_share_a_redis_under_two_prefixes() {
+    let database = Database::create().await;
+    let (first, second) =
+        (TestApp::start().await, database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", "second")]).await);
+    let key = fresh_key();
+    let (placed, placed_there) = (first.place(&key, ORDER).await, second.place(&key, ORDER).await);
+    for answer in [&placed, &placed_there] {
+        assert_eq!((answer.status, answer.header("idempotent-replayed")), (201, "false"));
+    }
+    assert_ne!(placed.json()["orderId"], placed_there.json()["orderId"]);
+    first.place(&key, ORDER).await.assert_replay_of(&placed);
+    second.place(&key, ORDER).await.assert_replay_of(&placed_there);
+    let other = ORDER.replace("59900", "1");
+    first.place(&key, &other).await.assert_problem(422, "idempotency-key-reused");
+    let names = ["order", "second"].map(|prefix| format!("{prefix}:idempotency:{key}"));
+    let entries: u8 = redis::cmd("EXISTS").arg(&names).query_async(&mut redis().await).await.unwrap();
+    assert_eq!(entries, 2);
+    database.drop().await;
+}
+
+/// The protocol needs `read committed`: with a snapshot for the whole transaction, a duplicate would fail to serialize.
+#[tokio::test]
+async fn a_database_with_another_default_isolation_changes_nothing() {
+    let database = Database::create().await;
+    for isolation in ["serializable", "repeatable read"] {
+        database.set(&format!("default_transaction_isolation = '{isolation}'")).await;
+        let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
+        assert_placed_once(&app.place_at_once(50, &fresh_key()).await);
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_read_only_postgresql_is_unavailable_until_it_can_be_written_to() {
+    let database = Database::create().await;
+    let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
+    let known = fresh_key();
+    let placed = app.place(&known, ORDER).await;
+    assert_eq!(placed.status, 201);
+    database.set("default_transaction_read_only = on").await;
+    // As a restart or a failover would: the sessions that were open still write.
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    database.superuser.execute(ended, &[&database.name]).await.unwrap();
+
+    let key = fresh_key();
+    app.place(&key, ORDER).await.assert_problem(503, "store-unavailable");
+    app.place(&known, ORDER).await.assert_replay_of(&placed);
+    assert_eq!(app.get("/readyz").await.status, 503);
+    database.set("default_transaction_read_only = off").await;
+    let answer = app.place(&key, ORDER).await;
+    assert_eq!((answer.status, answer.header("idempotent-replayed")), (201, "false"));
+    assert_eq!(app.get("/readyz").await.status, 200);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn an_acl_user_with_a_password_full_of_punctuation_reaches_redis() {
+    let redis = PrivateRedis::start().await;
+    let password = r#"p@s/s:w%20o"r'd +#?&\é"#;
+    let mut admin = redis.connect().await.unwrap();
+    let user = ["shop@1", "reset", "on", "~shop:*", "+@all"];
+    let created: redis::RedisResult<()> =
+        redis::cmd("ACL").arg("SETUSER").arg(&user).arg(format!(">{password}")).query_async(&mut admin).await;
+    created.unwrap();
+    let off: redis::RedisResult<()> =
+        redis::cmd("ACL").arg("SETUSER").arg(&["default", "off"]).query_async(&mut admin).await;
+    off.unwrap();
+    let app = TestApp::start_with(&[
+        ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port)),
+        ("SPIN_VARIABLE_REDIS_USER", "shop@1"),
+        ("SPIN_VARIABLE_REDIS_PASSWORD", password),
+        ("SPIN_VARIABLE_REDIS_KEY_PREFIX", "shop:orders"),
+    ])
+    .await;
+    let key = fresh_key();
+    let placed = app.place(&key, ORDER).await;
+    assert_eq!(placed.status, 201);
+    let exists: u8 =
+        redis::cmd("EXISTS").arg(format!("shop:orders:idempotency:{key}")).query_async(&mut admin).await.unwrap();
+    assert_eq!(exists, 1);
+    assert_eq!(app.get("/readyz").await.json()["redis"], "up");
+}
+
+/// Its own role, since a role's password is the server's.
+#[tokio::test]
+async fn a_role_with_a_password_full_of_punctuation_reaches_postgresql() {
+    let superuser = superuser().await;
+    let (role, password) = (format!("shop@{}", &fresh_key()[..8]), r#"p@s/s:w%20o"r'd =+#?&\é"#);
+    let quoted = password.replace('\'', "''");
+    superuser
+        .batch_execute(&format!("CREATE ROLE \"{role}\" LOGIN PASSWORD '{quoted}' IN ROLE orders_service"))
+        .await
+        .unwrap();
+    superuser.batch_execute(&format!("GRANT CONNECT ON DATABASE orders TO \"{role}\"")).await.unwrap();
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_USER", &role), ("SPIN_VARIABLE_PG_PASSWORD", password)]).await;
+    assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    drop(app);
+    superuser.batch_execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\"")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_setting_that_does_not_parse_takes_only_the_orders_away() {
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "soon")]).await;
+    for path in ["/", "/healthz", "/openapi.yaml", "/problems/"] {
+        assert_eq!(app.get(path).await.status, 200, "{path}");
+    }
+    let readiness = app.get("/readyz").await;
+    assert_eq!((readiness.status, &readiness.json()["status"]), (503, &"unavailable".into()));
+    let key = fresh_key();
+    app.place(&key, ORDER).await.assert_problem(500, "internal");
+    app.get("/orders").await.assert_problem(500, "internal");
+    assert_eq!(rows_of(&key).await, 0);
+}
+
+/// The bundled host has no TLS; a setting that asks for it is refused at once, not at the first request.
+#[tokio::test]
+async fn the_bundled_host_refuses_tls_at_start() {
+    for (name, value) in [
+        ("SPIN_VARIABLE_REDIS_ADDRESS", "rediss://127.0.0.1:6380"),
+        ("SPIN_VARIABLE_PG_SSLMODE", "require"),
+        ("SPIN_VARIABLE_PG_SSLMODE", "prefer"),
+    ] {
+        let mut host = Command::new(Path::new("target/host/order-host"));
+        host.args(["--listen", "127.0.0.1:0"]).env(name, value).kill_on_drop(true);
+        let started = tokio::time::timeout(std::time::Duration::from_secs(10), host.output()).await;
+        let output = started.expect("it ends by itself").unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("TLS, which needs Spin"), "{name}={value}: {said}");
+    }
+}

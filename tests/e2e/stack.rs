@@ -1,0 +1,93 @@
+//! The component's small stack is enough, with a margin: the largest inputs pass on a quarter of it.
+
+use std::path::PathBuf;
+
+use super::support::*;
+
+/// What `build.rs` links with.
+const STACK_SIZE: usize = 128 * 1024;
+
+/// `i32.const STACK_SIZE` as the stack pointer starts: a mutable i32 global of that value. The sizes here are all three bytes long.
+fn stack_pointer(size: usize) -> [u8; 7] {
+    [0x7f, 0x01, 0x41, (size & 0x7f) as u8 | 0x80, (size >> 7 & 0x7f) as u8 | 0x80, (size >> 14) as u8, 0x0b]
+}
+
+/// A manifest with the component as it is but for the size of its stack.
+fn manifest_with_stack(size: usize) -> PathBuf {
+    let component = std::fs::read("target/wasm32-wasip2/release/order.wasm").unwrap();
+    let wanted = stack_pointer(STACK_SIZE);
+    let places: Vec<_> = component.windows(wanted.len()).enumerate().filter(|(_, bytes)| *bytes == wanted).collect();
+    let [(place, _)] = places[..] else { panic!("{} globals look like the stack pointer, not one", places.len()) };
+    let mut smaller = component.clone();
+    smaller[place..place + wanted.len()].copy_from_slice(&stack_pointer(size));
+
+    let folder = std::env::current_dir().unwrap().join(format!("target/stack-{size}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("order.wasm"), smaller).unwrap();
+    let manifest = std::fs::read_to_string("spin.toml").unwrap();
+    let manifest = manifest.replace("target/wasm32-wasip2/release/order.wasm", "order.wasm");
+    std::fs::write(folder.join("spin.toml"), manifest).unwrap();
+    folder.join("spin.toml")
+}
+
+/// The largest order that is accepted, in the longest spelling.
+fn largest_order() -> String {
+    let item = format!(r#"{{"sku":"{}","quantity":10000,"unitAmount":1000000000}}"#, r"\u20ac".repeat(64));
+    let items = vec![item; 100].join(",");
+    let text = r"\u20ac".repeat(500);
+    format!(r#"{{"customerId":"{}","currency":"RUB","items":[{items}],"comment":"{text}"}}"#, r"\u20ac".repeat(64))
+}
+
+/// What goes deepest into the component, with the status that it gets.
+async fn statuses(app: &TestApp) -> Vec<(&'static str, u16)> {
+    let largest = largest_order();
+    let faulty = format!(r#"{{"items":[{}]}}"#, vec![r#"{"sku":1,"quantity":"x","unitAmount":{}}"#; 100].join(","));
+    let nested = format!(r#"{{"comment":{}1{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
+    let mut statuses = Vec::new();
+    for (name, body) in [("largest", &largest), ("faulty", &faulty), ("nested", &nested)] {
+        statuses.push((name, app.place(&fresh_key(), body).await.status));
+    }
+    let customer = fresh_key();
+    let of_customer = ORDER.replace("c-42", &customer);
+    let key = fresh_key();
+    statuses.push(("first", app.place(&key, &of_customer).await.status));
+    for _ in 0..2 {
+        statuses.push(("repeat", app.place(&key, &of_customer).await.status));
+        let () =
+            redis::cmd("DEL").arg(format!("order:idempotency:{key}")).query_async(&mut redis().await).await.unwrap();
+    }
+    let of_customer = largest.replacen(&r"\u20ac".repeat(64), &customer, 1);
+    for _ in 0..100 {
+        app.place(&fresh_key(), &of_customer).await;
+    }
+    statuses.push(("page", app.get(&format!("/orders?limit=100&customerId={customer}")).await.status));
+    for path in ["/", "/openapi.yaml", "/readyz"] {
+        statuses.push((path, app.get(path).await.status));
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn the_largest_inputs_pass_on_a_quarter_of_the_stack() {
+    let app = TestApp::start_manifest(&manifest_with_stack(STACK_SIZE / 4), &[]).await;
+    let expected = [
+        ("largest", 201),
+        ("faulty", 422),
+        ("nested", 422),
+        ("first", 201),
+        ("repeat", 201),
+        ("repeat", 201),
+        ("page", 200),
+        ("/", 200),
+        ("/openapi.yaml", 200),
+        ("/readyz", 200),
+    ];
+    assert_eq!(statuses(&app).await, expected);
+}
+
+/// So the test above would see a stack that is too small: it traps, and writes into nothing.
+#[tokio::test]
+async fn a_stack_that_is_too_small_traps() {
+    let app = TestApp::start_manifest(&manifest_with_stack(1024), &[]).await;
+    assert_eq!(app.place(&fresh_key(), &largest_order()).await.status, 500);
+}
