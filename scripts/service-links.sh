@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The environment that Kubernetes puts into the service's pod for the Services of deploy/, and what the shim makes of it:
+#   scripts/service-links.sh env               prints it, one NAME=value a line
+#   scripts/service-links.sh run COMMAND ...   runs a command in it
+# OVERLAY names another overlay than shim. The shim replaces each variable of spin.toml whose upper-case name is in the
+# container's environment, even where SPIN_VARIABLE_... is set; such a line begins with SPIN_VARIABLE_ here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "service-links: $*" >&2; exit 1; }
+
+links=$(scripts/verify-deploy.sh links "${OVERLAY:-shim}")
+mapfile -t links <<<"$links"
+case ${1:-} in
+    env) printf '%s\n' "${links[@]}" ;;
+    run)
+        shift
+        [ $# -gt 0 ] || fail "usage: scripts/service-links.sh run COMMAND ..."
+        exec env "${links[@]}" "$@"
+        ;;
+    *) fail "usage: scripts/service-links.sh env, or run COMMAND ..." ;;
+esac
