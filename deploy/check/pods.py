@@ -53,6 +53,15 @@ def _resource_faults(container):
 
 
 @rule
+def memory(bundle, project):
+    """The peak that was measured under load is below 70 % of the service's limit."""
+    for pod, container in app_containers(bundle):
+        limit = quantity(container.get("resources", {}).get("limits", {}).get("memory"))
+        if limit is not None and project.peak_mib * 1024**2 >= limit * 7 / 10:
+            yield f"{pod.owner}: the memory limit is {limit / 1024**2:.0f} MiB, and {project.peak_mib} MiB of it were taken under load (docs/bench/memory.json): over 70 %"
+
+
+@rule
 def references(bundle, _project):
     """Every secret, config map, key, volume and account that is named is in the bundle."""
     for pod in bundle.pods():
@@ -210,7 +219,11 @@ def _soft_spots(pod):
     context = pod.spec.get("securityContext", {})
     if pod.spec.get("automountServiceAccountToken") is not False:
         yield "mounts a service account token"
-    if not context.get("runAsNonRoot") or not context.get("runAsUser"):
+    # The shim's containers have rules of their own: it writes into their root.
+    on_shim = "runtimeClassName" in pod.spec
+    if on_shim and context.get("runAsUser") != 0:
+        yield "does not run as user 0, as which alone the shim starts"
+    if not on_shim and (not context.get("runAsNonRoot") or not context.get("runAsUser")):
         yield "may run as root"
     if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         yield "has no seccomp profile"
@@ -218,8 +231,10 @@ def _soft_spots(pod):
         own = container.get("securityContext", {})
         if own.get("allowPrivilegeEscalation") is not False:
             yield f"container {container['name']} may gain privileges"
-        if own.get("capabilities", {}).get("drop") != ["ALL"] or own.get("capabilities", {}).get("add"):
+        kept = own.get("capabilities", {}).get("add", [])
+        if own.get("capabilities", {}).get("drop") != ["ALL"] or set(kept) - {"NET_BIND_SERVICE" if on_shim else None}:
             yield f"container {container['name']} keeps capabilities"
-        # The shim writes the application into the root of its container.
-        if own.get("readOnlyRootFilesystem") is not True and "runtimeClassName" not in pod.spec:
-            yield f"container {container['name']} can write to its root file system"
+        if on_shim and not kept:
+            yield f"container {container['name']} drops all capabilities and adds none, so the shim leaves it all of them: add NET_BIND_SERVICE"
+        if on_shim == bool(own.get("readOnlyRootFilesystem")):
+            yield f"container {container['name']} {'cannot' if on_shim else 'can'} write to its root file system"

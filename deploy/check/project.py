@@ -14,6 +14,7 @@ class Project:
     migrations: dict
     passwords: dict
     base_url: str
+    peak_mib: int
 
     @staticmethod
     def read(root, secrets_env):
@@ -27,6 +28,7 @@ class Project:
             migrations={path.name: path.read_text() for path in sorted((root / "migrations").glob("*.sql"))},
             passwords=assignments(secrets_env),
             base_url=next(value["value"] for value in postman["values"] if value["key"] == "baseUrl"),
+            peak_mib=json.loads((root / "docs/bench/memory.json").read_text())["peak_mib"],
         )
 
 

@@ -11,7 +11,7 @@ from kubernetes_validate.utils import SchemaNotFoundError, schema_contents
 from referencing import Registry, Resource
 
 # The oldest and the newest that the package knows and that deploy/ is meant for.
-KUBERNETES_VERSIONS = ("1.29", "1.37")
+KUBERNETES_VERSIONS = ("1.30", "1.37")
 # What spin-operator 0.6.1 is built with: its CRDs embed the types of this version.
 CRD_TYPES = "1.33.0"
 
