@@ -157,6 +157,39 @@ def replicas(bundle, _project):
             yield f"{name_of(thing)}: minReplicas is over maxReplicas"
 
 
+# Lists that the API server keeps as a whole, and what it adds to each of their items.
+ADDED = [
+    ("NetworkPolicy", "ingress.ports", {"protocol"}),
+    ("NetworkPolicy", "egress.ports", {"protocol"}),
+    ("StatefulSet", "volumeClaimTemplates", {"apiVersion", "kind", "status"}),
+    ("StatefulSet", "volumeClaimTemplates.spec", {"volumeMode"}),
+    ("HTTPRoute", "parentRefs", {"group", "kind"}),
+    ("HTTPRoute", "rules.matches.path", {"type", "value"}),
+    ("HTTPRoute", "rules.backendRefs", {"group", "kind", "weight"}),
+    ("Cluster", "managed.roles", {"ensure", "inherit", "connectionLimit"}),
+    ("Cluster", "managed.services.additional", {"updateStrategy"}),
+]
+
+
+@rule
+def second_apply(bundle, _project):
+    """What the API server adds to a list stands there already, so that a second apply says `unchanged`. An overlay of one's own may be laxer."""
+    for kind, path, added in ADDED if bundle.default else ():
+        for thing in bundle.of(kind):
+            for item in _items(thing["spec"], path.split(".")):
+                yield from (f"{name_of(thing)}: {path} leaves {key} to the API server" for key in sorted(added - item.keys()))
+
+
+def _items(value, steps):
+    if isinstance(value, list):
+        for one in value:
+            yield from _items(one, steps)
+    elif not steps:
+        yield value
+    elif steps[0] in value:
+        yield from _items(value[steps[0]], steps[1:])
+
+
 @rule
 def migrations(bundle, project):
     """The Job applies what stands in migrations/, and is another Job when that changes."""
