@@ -1,4 +1,4 @@
-"""python -m check CHECKOUT KUBECTL: checks all overlays and components of CHECKOUT/deploy, and that each rule still bites."""
+"""python -m check CHECKOUT KUBECTL: checks all overlays, components and examples of CHECKOUT/deploy, and that each rule still bites."""
 
 import copy
 import itertools
@@ -14,21 +14,24 @@ from .project import Project
 from .rules import RULES, complaints
 
 
-# The one that the README installs and Postman calls
-DEFAULT = "shim"
+# Ours, each of which has to go with each component. The first one is the default: the README installs it, and Postman calls it.
+OVERLAYS = ("shim", "spintainer", "runtimeclass")
 
 
 def main(checkout, kubectl):
     deploy = Path(checkout, "deploy")
     project = Project.read(checkout, deploy / "secrets/secrets.env")
-    overlays = sorted(file.parent.name for file in deploy.glob("overlays/*/kustomization.yaml"))
     components = sorted(file.parent.name for file in deploy.glob("components/*/kustomization.yaml"))
     bundles, failures = {}, []
-    for overlay, added in itertools.product(overlays, [(), *((one,) for one in components), tuple(components)]):
+    for overlay, added in itertools.product(OVERLAYS, [(), *((one,) for one in components), tuple(components)]):
         name = " + ".join((overlay, *added))
-        bundles[overlay, added] = load_with(kubectl, deploy / "overlays" / overlay, added, overlay == DEFAULT)
+        bundles[overlay, added] = load_with(kubectl, deploy / "overlays" / overlay, added, overlay == OVERLAYS[0])
         found = complaints(bundles[overlay, added], project)
         failures += [f"{name}: {rule}: {text}" for rule, text in found]
+    others = sorted(file.parent for kind in ("examples", "overlays") for file in deploy.glob(f"{kind}/*/kustomization.yaml"))
+    for folder in (one for one in others if one.name not in OVERLAYS):
+        bundles[folder.name, ()] = load(kubectl, folder)
+        failures += [f"{folder.name}: {rule}: {text}" for rule, text in complaints(bundles[folder.name, ()], project)]
     things = sum(len(bundle.things) for bundle in bundles.values())
     print(f"verify-deploy: {len(bundles)} bundles of {things} objects checked by {len(RULES)} rules")
 

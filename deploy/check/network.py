@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from .bundle import name_of, selects
-from .pods import app_containers, spin_variables
+from .pods import app_containers, is_here, spin_variables
 from .rules import rule
 
 
@@ -31,7 +31,9 @@ def selectors(bundle, _project):
         target = thing["spec"]["scaleTargetRef"]
         if target["kind"] != "Deployment" or target["name"] not in bundle.deployments():
             yield f"{name_of(thing)}: there is no {target['kind']}/{target['name']}"
-    for thing in bundle.of("NetworkPolicy"):
+    # Where a store is elsewhere, what was open for the one here may stay open: it leads nowhere.
+    complete = is_here(bundle, "redis_address") and is_here(bundle, "pg_address")
+    for thing in bundle.of("NetworkPolicy") if complete else ():
         if nothing(thing["spec"]["podSelector"]):
             yield f"{name_of(thing)} selects no pod"
         for peer in _peers(thing):
@@ -70,13 +72,13 @@ def ports(bundle, _project):
 def _policy_port_faults(policy, pods):
     chosen = [pod for pod in pods if selects(policy["spec"]["podSelector"], pod.labels)]
     for one in policy["spec"].get("ingress") or []:
-        for port in one.get("ports") or []:
+        for port in (one.get("ports") or []) if chosen else []:
             if not any(pod.has_port(port["port"], port.get("protocol", "TCP")) for pod in chosen):
                 yield f"none of its pods has port {port['port']}"
     for one in policy["spec"].get("egress") or []:
         inside = [peer for peer in one.get("to") or [] if "podSelector" in peer and "namespaceSelector" not in peer]
         reached = [pod for pod in pods if any(selects(peer["podSelector"], pod.labels) for peer in inside)]
-        for port in (one.get("ports") or []) if inside else []:
+        for port in (one.get("ports") or []) if reached else []:
             if not any(pod.has_port(port["port"], port.get("protocol", "TCP")) for pod in reached):
                 yield f"none of the pods that it may call has port {port['port']}"
 
