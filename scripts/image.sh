@@ -19,7 +19,7 @@ scripts/toolchain.sh
 cargo build --target wasm32-wasip2 --release
 spin registry push "$@" "$image"
 cat <<TEXT
-image: pushed $image. In the overlay that you install, deploy/overlays/*/kustomization.yaml, the entry is now:
+image: pushed $image. In deploy/image/kustomization.yaml the entry is now:
 images:
   - name: order
     newName: ${image%:*}
