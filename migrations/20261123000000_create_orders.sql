@@ -39,11 +39,21 @@ CREATE INDEX orders_status_order_id_idx ON orders (status, order_id DESC);
 -- The service may place an order and move its status. It cannot rewrite what a replay answers with, nor delete.
 DO $$
 BEGIN
-    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    IF EXISTS (
+        SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+           AND relname NOT IN ('orders', 'schema_migrations')
+           AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+    ) THEN
+        -- Whoever uses them may be there by PUBLIC's rights.
+        RAISE WARNING 'the database has other tables, so PUBLIC keeps its rights on it and on schema public';
+    ELSE
+        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+        REVOKE ALL ON SCHEMA public FROM PUBLIC;
+    END IF;
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO orders_service', current_database());
 END
 $$;
-REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO orders_service;
 GRANT SELECT ON orders, schema_migrations TO orders_service;
 GRANT INSERT (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount, created_at, updated_at)
