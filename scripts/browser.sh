@@ -3,6 +3,8 @@
 # BASE_URL=http://... tests a service that is already there, CHROMIUM=... uses another browser of that kind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+BASE_URL=${BASE_URL:-}
+export BASE_URL=${BASE_URL%/}
 
 fail() { echo "browser: $*" >&2; exit 1; }
 
@@ -20,6 +22,6 @@ if [ -z "${CHROMIUM:-}" ]; then
     export CHROMIUM
 fi
 scripts/npm.sh
-[ -n "${BASE_URL:-}" ] || exec scripts/with-service.sh "$PWD/scripts/browser.sh"
+[ -n "$BASE_URL" ] || exec scripts/with-service.sh "$PWD/scripts/browser.sh"
 mkdir -p target/browser
 node --test tests/browser/pages.test.mjs

@@ -4,6 +4,8 @@
 # Needs Python 3.11 or newer with venv; the tools come from PyPI, into .local/contract/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+BASE_URL=${BASE_URL:-}
+export BASE_URL=${BASE_URL%/}
 tools=.local/contract
 least_cases=2000
 
@@ -12,7 +14,7 @@ fail() { echo "contract: $*" >&2; exit 1; }
 scripts/venv.sh "$tools/venv" tests/contract/requirements.txt
 
 "$tools/venv/bin/openapi-spec-validator" docs/openapi.yaml
-[ -n "${BASE_URL:-}" ] || exec scripts/with-service.sh "$PWD/scripts/contract.sh" "$@"
+[ -n "$BASE_URL" ] || exec scripts/with-service.sh "$PWD/scripts/contract.sh" "$@"
 
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tests/contract HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
 "$tools/venv/bin/schemathesis" --config-file tests/contract/schemathesis.toml \

@@ -3,10 +3,12 @@
 # BASE_URL=http://... runs it against a service that is already there. Further arguments go to newman.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+BASE_URL=${BASE_URL:-}
+export BASE_URL=${BASE_URL%/}
 
 scripts/npm.sh
 newman=(node_modules/.bin/newman run postman/order.postman_collection.json)
-if [ -n "${BASE_URL:-}" ]; then
+if [ -n "$BASE_URL" ]; then
     exec "${newman[@]}" -e postman/local.postman_environment.json --env-var "baseUrl=$BASE_URL" "$@"
 fi
 # shellcheck disable=SC2016
