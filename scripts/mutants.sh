@@ -124,6 +124,8 @@ if [ -n "$check_only" ]; then
     exit
 fi
 
+forget=$(scripts/services.sh own)
+eval "$forget"
 scripts/toolchain.sh
 say "building the host and the tests without a mutant"
 cargo build -q -p order-host --profile host

@@ -37,6 +37,8 @@ run() {
 [ "$storms" -gt 0 ] || fail "--storms needs a number above 0"
 started=$SECONDS
 make --no-print-directory build >>"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
+forget=$(scripts/services.sh own)
+eval "$forget"
 scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"

@@ -3,10 +3,12 @@
 #   up       start what is not running, installing it where it can be
 #   migrate  up, then apply the migrations
 #   env      print the export lines that the service and the tests need
+#   own      print the lines that make a shell forget stores of one's own, for whatever tests, proves or measures
 #   status   say what runs
 #   down     stop both, keep the data
 #   clean    stop both, delete the data
-# REDIS_PORT and PG_PORT choose other ports, ORDER_LOCAL_DIR another folder: a second pair of stores. A REDIS_URL or DATABASE_URL in the environment wins: that store is used as it is.
+# REDIS_PORT and PG_PORT choose other ports, ORDER_LOCAL_DIR another folder: a second pair of stores.
+# A REDIS_URL or DATABASE_URL in the environment wins: that store is used as it is.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -321,6 +323,17 @@ pg_env() {
     fi
 }
 
+own() {
+    local name
+    for name in REDIS_URL DATABASE_URL; do
+        case $name in REDIS_URL) redis_is_external ;; *) pg_is_external ;; esac || continue
+        say "$name is set and ignored: this uses stores of its own only"
+        echo "unset $name"
+    done
+    # The password of that database's role; our own comes with `env`.
+    echo "unset PG_SERVICE_PASSWORD"
+}
+
 # ---- commands
 
 up() {
@@ -382,5 +395,6 @@ case ${1:-} in
     up | migrate | down | clean) locked "$1" ;;
     status) status ;;
     env) redis_env; pg_env ;;
+    own) own ;;
     *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2; exit 2 ;;
 esac

@@ -10,6 +10,8 @@ has_stores() { command -v redis-server >/dev/null && { command -v postgres >/dev
 has_stores || scripts/install.sh redis-server postgresql || true
 has_stores || fail "install redis-server and postgresql: a storm kills their processes, which it cannot do in containers"
 
+forget=$(scripts/services.sh own)
+eval "$forget"
 export ORDER_LOCAL_DIR=$PWD/.local/storm
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 2)) PG_PORT=$((${PG_PORT:-15432} + 2))
 unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD "${!SPIN_VARIABLE_@}"

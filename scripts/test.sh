@@ -11,6 +11,13 @@ quiet_step() {
     "$@" 2>"$log" || { tail -n 200 "$log" >&2; echo "test: failed: $*; its log is $log" >&2; exit 1; }
 }
 
+forget=$(scripts/services.sh own)
+eval "$forget"
+if [ -n "${BASE_URL:-}" ]; then
+    echo "test: BASE_URL is set and ignored: this tests services of its own only" >&2
+    unset BASE_URL
+fi
+
 scripts/toolchain.sh
 step scripts/versions.sh
 # Early, so that what a machine lacks is said before anything is built.
@@ -28,6 +35,7 @@ step cargo clippy -p order-host --all-targets --profile host -- -D warnings
 step cargo test -p order-host --profile host --lib
 step cargo build -p order-host --profile host
 step scripts/size.sh
+step tests/commands.sh
 step scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"

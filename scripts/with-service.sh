@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command against a bundled host of its own, on a free port, with BASE_URL set.
+# Runs a command against a bundled host of its own, on a free port and over this checkout's own stores, with BASE_URL set.
 # Where BASE_URL is set already, the command runs against that service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,8 @@ fail() { echo "with-service: $*" >&2; exit 1; }
 [ -z "${BASE_URL:-}" ] || exec "$@"
 
 scripts/toolchain.sh
+forget=$(scripts/services.sh own)
+eval "$forget"
 scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"

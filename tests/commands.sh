@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# What the commands do to databases and services that are not ours: refuse, ask, or leave alone.
+# It has a PostgreSQL and a Redis of its own, whose data are gone at the end. Run it through `make test`, which builds first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "commands: FAILED: $test: $*" >&2; exit 1; }
+test="it begins"
+begin() { test=$*; echo "commands: $test"; }
+contains() { [[ $1 == *"$2"* ]] || fail "no '$2' in: $1"; }
+contains_not() { [[ $1 != *"$2"* ]] || fail "'$2' is in: $1"; }
+equal() { [ "$1" = "$2" ] || fail "'$1' is not '$2'"; }
+# Sets said, and expects the command to fail or to succeed.
+refused() { if said=$("$@" 2>&1); then fail "this succeeded: $*; it said: $said"; fi; }
+done_by() { said=$("$@" 2>&1) || fail "this failed: $*; it said: $said"; }
+
+export ORDER_LOCAL_DIR=$PWD/.local/commands
+export REDIS_PORT=$((${REDIS_PORT:-16379} + 4)) PG_PORT=$((${PG_PORT:-15432} + 4))
+unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD BASE_URL CONFIRM
+trap 'scripts/services.sh clean >/dev/null 2>&1' EXIT
+trap 'exit 130' INT TERM
+# What an interrupted run left behind is gone, too.
+scripts/services.sh clean >/dev/null 2>&1
+scripts/services.sh up
+[ ! -e "$ORDER_LOCAL_DIR/compose" ] || fail "install redis-server and postgresql: this makes databases as their superuser"
+password=$(sed -n 's/^PG_SUPERUSER_PASSWORD=//p' "$ORDER_LOCAL_DIR/passwords")
+url=postgres://postgres:$password@127.0.0.1:$PG_PORT
+
+sql() { PGOPTIONS='-c client_min_messages=warning' psql "$url/$1" -Xqwtc "$2" -A -v ON_ERROR_STOP=1; }
+create() { sql postgres "CREATE DATABASE $*"; }
+tables() { sql "$1" "SELECT count(*) FROM pg_class WHERE relname IN ('orders', 'schema_migrations')"; }
+roles() { sql postgres "SELECT count(*) FROM pg_roles WHERE rolname = 'orders_service'"; }
+public_rights() {
+    sql "$1" "SELECT has_database_privilege('public', current_database(), 'CONNECT'), has_schema_privilege('public', 'public', 'USAGE')"
+}
+migrate() { DATABASE_URL=$url/$1 scripts/migrate.sh; }
+drop_role() { sql "$1" 'DROP OWNED BY orders_service'; sql postgres 'DROP OWNED BY orders_service'; sql postgres 'DROP ROLE orders_service'; }
+# A session that has run some SQL and stays in its transaction until `let_go`.
+hold() {
+    coproc HELD { psql "$url/$1" -Xqwt -v ON_ERROR_STOP=1; }
+    printf 'BEGIN; %s;\n\\echo held\n' "$2" >&"${HELD[1]}"
+    local line=
+    until [ "$line" = held ]; do read -r -t 10 -u "${HELD[0]}" line || fail "nothing was held"; done
+}
+let_go() { local pid=$HELD_PID; printf 'COMMIT;\n\\q\n' >&"${HELD[1]}"; wait "$pid"; }
+
+begin "psql 13 is enough"
+# \getenv, for one, came with 15, \bind with 16. What stands here is in the manual of 13.
+known=' echo else endif g gexec gset i if set '
+while read -r command; do
+    contains "$known" " ${command#?} "
+done < <(sed -nE 's/^ *(.*[ ;])?(\\[a-z]+).*/\2/p' scripts/migrate.sh migrations/*.sql | sort -u)
+
+begin "a new constraint is NOT VALID first, so that reading the table stops nobody"
+for file in migrations/*.sql; do
+    if tr '\n' ' ' <"$file" | sed 's/;/;\n/g' | grep 'ALTER TABLE.*ADD CONSTRAINT' | grep -qv 'NOT VALID'; then fail "$file"; fi
+done
+
+sql orders 'DROP OWNED BY orders_service'
+sql postgres 'DROP ROLE orders_service'
+
+for encoding in SQL_ASCII LATIN1; do
+    begin "a database in $encoding is refused, and nothing is written"
+    create "in_$encoding ENCODING '$encoding' LOCALE 'C' TEMPLATE template0"
+    refused migrate "in_${encoding,,}"
+    contains "$said" "the encoding of in_${encoding,,} on 127.0.0.1 port $PG_PORT is $encoding, and orders need UTF8"
+    equal "$(tables "in_${encoding,,}")" 0
+    equal "$(roles)" 0
+done
+
+begin "a database with other tables needs CONFIRM=1, and nothing is written without"
+create shared
+sql shared 'CREATE TABLE customers (id int); CREATE SCHEMA "the books"; CREATE VIEW "the books".sums AS SELECT 1'
+refused migrate shared
+contains "$said" "shared on 127.0.0.1 port $PG_PORT has other tables: public.customers, \"the books\".sums; set CONFIRM=1"
+contains_not "$said" "$password"
+equal "$(tables shared)" 0
+equal "$(roles)" 0
+refused env DATABASE_URL="$url/shared" make --no-print-directory run
+contains "$said" "set CONFIRM=1"
+equal "$(tables shared)" 0
+
+begin "with CONFIRM=1 it is migrated, and PUBLIC keeps its rights there"
+done_by env DATABASE_URL="$url/shared" make --no-print-directory migrate CONFIRM=1
+contains "$said" "migrate: database shared on 127.0.0.1 port $PG_PORT"
+contains "$said" "PUBLIC keeps its rights"
+contains_not "$said" "$password"
+equal "$(tables shared)" 2
+equal "$(public_rights shared)" 't|t'
+done_by migrate shared
+contains "$said" "nothing to do, all 3 are applied"
+drop_role shared
+
+begin "tables of an extension are not other tables"
+create extended
+sql extended 'CREATE EXTENSION pg_stat_statements' # has a view
+done_by migrate extended
+equal "$(public_rights extended)" 'f|f'
+drop_role extended
+
+for table in 'orders (id int)' 'schema_migrations (version text)'; do
+    begin "a database with a table ${table%% *} of others is refused, even with CONFIRM=1"
+    create "taken_by_${table%% *}"
+    sql "taken_by_${table%% *}" "CREATE TABLE $table"
+    refused env CONFIRM=1 DATABASE_URL="$url/taken_by_${table%% *}" scripts/migrate.sh
+    contains "$said" "has a table orders or schema_migrations that is not this service's"
+    equal "$(tables "taken_by_${table%% *}")" 1
+done
+
+begin "the role that is created logs in with any password"
+create fresh
+odd="a'b\"c\\d \$HOME \`e\` %:name :'f' é"
+done_by env PG_SERVICE_PASSWORD="$odd" DATABASE_URL="$url/fresh" sh scripts/migrate.sh
+contains "$said" "applied 20261123000000_create_orders"
+contains_not "$said" "WARNING"
+equal "$(PGPASSWORD=$odd psql "postgres://orders_service@127.0.0.1:$PG_PORT/fresh" -XqwtA -c 'SELECT count(*) FROM orders')" 0
+equal "$(public_rights fresh)" 'f|f'
+
+begin "a migration does not stop the service behind a long reader"
+mkdir "$ORDER_LOCAL_DIR/migrations"
+cp migrations/*.sql "$ORDER_LOCAL_DIR/migrations"
+echo 'ALTER TABLE orders ADD COLUMN note text;' >"$ORDER_LOCAL_DIR/migrations/29991231000000_add_note.sql"
+export MIGRATIONS_DIR=$ORDER_LOCAL_DIR/migrations
+hold fresh 'SELECT count(*) FROM orders'
+# Without the limit that is tried here, the other one ends it.
+PGOPTIONS='-c statement_timeout=30s' LOCK_TRIES=2 refused migrate fresh
+contains "$said" "29991231000000_add_note waits for a table in use, and tries again"
+contains "$said" "29991231000000_add_note got no lock in 2 tries"
+equal "$(sql fresh "SELECT count(*) FROM schema_migrations WHERE name LIKE '2999%'")" 0
+let_go
+done_by migrate fresh
+contains "$said" "applied 29991231000000_add_note"
+unset MIGRATIONS_DIR
+drop_role fresh
+
+begin "of two databases that are migrated at once, both find the role that one creates"
+create second
+hold postgres 'CREATE ROLE orders_service LOGIN'
+migrate second >"$ORDER_LOCAL_DIR/second.log" 2>&1 &
+second=$!
+waits="SELECT count(*) FROM pg_stat_activity WHERE datname = 'second' AND wait_event_type = 'Lock'"
+for _ in $(seq 100); do
+    [ "$(sql postgres "$waits")" = 0 ] || break
+    sleep 0.1
+done
+equal "$(sql postgres "$waits")" 1
+let_go
+wait "$second" || fail "$(cat "$ORDER_LOCAL_DIR/second.log")"
+
+begin "an address is what the URL says, user and password taken off"
+said=$(REDIS_URL="rediss://us%40er:p%2F%27%20@[::1]" DATABASE_URL='postgresql://u:p%25@db.example/o?sslmode=require' scripts/services.sh env)
+said=$(env -i bash -c "$said"'; env')
+for line in REDIS_ADDRESS='rediss://[::1]:6379' REDIS_USER=us@er REDIS_PASSWORD="p/' " \
+    PG_ADDRESS=postgres://db.example:5432 PG_USER=u PG_PASSWORD=p% PG_DATABASE=o PG_SSLMODE=require; do
+    contains "$said"$'\n' "SPIN_VARIABLE_$line"$'\n'
+done
+
+begin "what tests or proves uses stores of its own only"
+foreign=(env REDIS_URL=redis://127.0.0.1:1 DATABASE_URL=postgres://someone:secret@127.0.0.1:1/shop PG_SERVICE_PASSWORD=secret)
+done_by "${foreign[@]}" scripts/with-service.sh env
+contains "$said" "REDIS_URL is set and ignored"
+contains "$said" "DATABASE_URL is set and ignored"
+contains "$said" "REDIS_URL=redis://127.0.0.1:$REDIS_PORT"
+contains_not "$said" "secret"
+contains_not "$said" "127.0.0.1:1/"
+for script in scripts/*.sh; do
+    case $script in scripts/services.sh | scripts/run.sh) continue ;; esac
+    grep -q 'services.sh migrate' "$script" || continue
+    grep -qE 'services.sh own|unset REDIS_URL DATABASE_URL' "$script" || fail "$script takes what REDIS_URL and DATABASE_URL name"
+done
+eval "$(scripts/services.sh env)"
+equal "$(scripts/services.sh own 2>&1)" "unset PG_SERVICE_PASSWORD" # our own URLs are nothing to tell of
+
+begin "a BASE_URL may end in a slash"
+scripts/npm.sh
+log=$ORDER_LOCAL_DIR/requests
+node -e '
+    const server = require("http").createServer((request, response) => {
+        require("fs").appendFileSync(process.argv[1], request.url + "\n");
+        response.end("{}");
+    });
+    server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+' "$log" >"$ORDER_LOCAL_DIR/port" &
+server=$!
+for _ in $(seq 100); do
+    [ ! -s "$ORDER_LOCAL_DIR/port" ] || break
+    sleep 0.1
+done
+BASE_URL=http://127.0.0.1:$(cat "$ORDER_LOCAL_DIR/port")/ scripts/newman.sh >/dev/null 2>&1 || true # every assertion fails
+kill "$server"
+contains "$(cat "$log")" "/orders"
+contains_not "$(cat "$log")" "//"
+
+echo "commands: all as they should"
