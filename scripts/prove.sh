@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The long proof, whose figures stand in docs/reliability.md: crash points, a lying Redis, clients that leave, storms.
+# The long proof, whose figures stand in docs/reliability.md: crash points, a lying Redis, clients that leave,
+# restarts, a silent Redis, storms.
 #   scripts/prove.sh [--storms N] [--seconds S] [--seed SEED] [--cuts N]
 # Storm number i has the seed SEED + i. `make fuzz` and `make mutants` are the other two parts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,4s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,5s/^# \{0,1\}//p' "$0"; }
 fail() { echo "prove: $*" >&2; usage >&2; exit 2; }
 
 storms=5 seconds=60 cuts=1000 seed=$((RANDOM * 32768 + RANDOM))
@@ -29,8 +30,8 @@ mkdir -p target
 run() {
     echo "== $*"
     "$@" 2>>"$log" | tee -a "$counts" |
-        grep --line-buffered -E '^(test .* \.\.\. )?(crash points|cuts|storm): |^test .* (ok|FAILED)$' |
-        sed -u -E 's/^test .* \.\.\. (crash points|cuts|storm): /\1: /' ||
+        grep --line-buffered -E '^(test .* \.\.\. )?(crash points|cuts|restarts|silence|storm): |^test .* (ok|FAILED)$' |
+        sed -u -E 's/^test .* \.\.\. (crash points|cuts|restarts|silence|storm): /\1: /' ||
         { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
 }
 
@@ -45,6 +46,8 @@ eval "$exports"
 run cargo test -p order-host --profile host --test crash_points -- --nocapture
 run cargo test --test e2e redis_liar
 CUTS=$cuts STORM_SEED=$seed run scripts/storm.sh cuts::
+RESTARTS=10 run scripts/storm.sh restarts::
+SILENCE_SECONDS=30 run scripts/storm.sh silence::
 for ((storm = 1; storm <= storms; storm++)); do
     STORM_SEED=$((seed + storm)) STORM_SECONDS=$seconds run scripts/storm.sh storm::no_storm
 done

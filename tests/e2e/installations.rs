@@ -169,3 +169,17 @@ async fn the_bundled_host_refuses_tls_at_start() {
         assert!(!output.status.success() && said.contains("TLS, which needs Spin"), "{name}={value}: {said}");
     }
 }
+
+/// Kubernetes puts variables named after the bundle's Services into the pod, and the shim lets one that bears a setting's
+/// name win over the setting.
+#[tokio::test]
+async fn the_services_of_the_cluster_shadow_no_setting() {
+    let output = Command::new("scripts/service-links.sh").arg("env").output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let injected: Vec<_> = lines.lines().map(|line| line.split_once('=').unwrap()).collect();
+    assert!(injected.iter().any(|(name, value)| *name == "ORDER_REDIS_PORT" && value.starts_with("tcp://")), "{lines}");
+    let app = TestApp::start_with(&injected).await;
+    assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    assert_eq!(app.get("/readyz").await.json()["status"], "ready");
+}

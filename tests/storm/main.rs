@@ -5,5 +5,7 @@
 
 mod cuts;
 mod history;
+mod restarts;
 mod service;
+mod silence;
 mod storm;

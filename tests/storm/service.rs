@@ -65,6 +65,17 @@ impl Host {
         self.spawn().await;
     }
 
+    /// `kill`, as a rolling update does, and a new process.
+    pub async fn restart(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = child.id().expect("it runs").to_string();
+            let status = StdCommand::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid]).status();
+            assert!(status.unwrap().success());
+            child.wait().await.unwrap();
+        }
+        self.spawn().await;
+    }
+
     fn log_lines(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let log = read_to_string(&self.log).unwrap();
         log.lines().filter(|line| is_wanted(line)).map(str::to_owned).collect()
