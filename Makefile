@@ -7,7 +7,7 @@ export PORT ?= 3000
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=...)
+run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=..., RUNTIME=spin or bundled)
 	@scripts/run.sh
 
 test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, browser, contract
@@ -19,9 +19,7 @@ bench: ## Measure the service beside its peers and stores (ARGS="--help" lists t
 	@scripts/bench.sh $(ARGS)
 
 build: ## Build the component and the bundled host
-	@scripts/toolchain.sh
-	cargo build --target wasm32-wasip2 --release
-	cargo build -p order-host --profile host
+	@RUNTIME=bundled scripts/runtime.sh build
 
 size: ## Print the size of the component; fail above 640 KiB
 	@scripts/size.sh

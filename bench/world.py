@@ -31,8 +31,8 @@ def run(*command, **options):
 
 
 def spin_version():
-    """Of a Spin 4 on the PATH, or None."""
-    if not shutil.which("spin"):
+    """Of a Spin 4 on the PATH, or None where RUNTIME=bundled takes the bundled host."""
+    if os.environ.get("RUNTIME") == "bundled" or not shutil.which("spin"):
         return None
     version = subprocess.run(["spin", "--version"], capture_output=True, text=True).stdout.strip()
     return version if version.startswith("spin 4.") else None

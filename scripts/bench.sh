@@ -20,21 +20,24 @@ command -v python3 >/dev/null || fail "python3 is missing"
 
 export ORDER_LOCAL_DIR=$PWD/.local/bench
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 3)) PG_PORT=$((${PG_PORT:-15432} + 3))
+forget=$(scripts/services.sh own)
+eval "$forget"
 unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
 
-scripts/toolchain.sh
+scripts/runtime.sh name >/dev/null
 command -v wrk >/dev/null || scripts/install.sh wrk || fail "wrk is missing: install it"
 command -v redis-benchmark >/dev/null || scripts/install.sh redis-tools || fail "redis-benchmark is missing: install redis-tools"
 if [ "$program" = bench/instructions.py ]; then
-    [[ $(spin --version 2>/dev/null) != "spin 4."* ]] || fail "instructions are counted on the bundled host; take spin from the PATH"
+    # Spin's own threads would be counted too.
+    [ "${RUNTIME:-bundled}" = bundled ] || fail "instructions are counted on the bundled host alone"
+    export RUNTIME=bundled
     command -v valgrind >/dev/null || scripts/install.sh valgrind || fail "valgrind is missing: install it"
 fi
-cargo build --target wasm32-wasip2 --release
 if [ "$program" = bench/bench.py ]; then
     cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2 --profile component
     cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p native --release
 fi
-if ! command -v spin >/dev/null || [[ $(spin --version) != "spin 4."* ]]; then cargo build -p order-host --profile host; fi
+scripts/runtime.sh build
 
 scripts/services.sh migrate
 [ ! -e "$ORDER_LOCAL_DIR/compose" ] || fail "the stores run in containers; install redis-server and postgresql, whose processes can be read"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests the pages in headless Chromium, against a bundled host of its own; the pictures are in target/browser/.
+# Tests the pages in headless Chromium, against a service of its own (RUNTIME=spin: on Spin); the pictures are in target/browser/.
 # BASE_URL=http://... tests a service that is already there, CHROMIUM=... uses another browser of that kind.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints docs/openapi.yaml, then sends what schemathesis makes of it to a bundled host of its own.
+# Lints docs/openapi.yaml, then sends what schemathesis makes of it to a service of its own (RUNTIME=spin: on Spin).
 # BASE_URL=http://... tests a service that is already there. Further arguments go to schemathesis.
 # Needs Python 3.11 or newer with venv; the tools come from PyPI, into .local/contract/.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the Postman collection against a bundled host of its own, on a free port, which it calls http://arch.homework.
+# Runs the Postman collection against a service of its own (RUNTIME=spin: on Spin), on a free port, which it calls http://arch.homework.
 # BASE_URL=http://... runs it against a service that is already there. Further arguments go to newman.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command against a bundled host of its own, on a free port and over this checkout's own stores, with BASE_URL set.
-# Where BASE_URL is set already, the command runs against that service.
+# Runs a command against a service of its own, on a free port and over this checkout's own stores, with BASE_URL set.
+# The bundled host serves it, RUNTIME=spin takes Spin. Where BASE_URL is set already, the command runs against that service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,19 +9,21 @@ fail() { echo "with-service: $*" >&2; exit 1; }
 [ $# -gt 0 ] || fail "usage: scripts/with-service.sh command [argument...]"
 [ -z "${BASE_URL:-}" ] || exec "$@"
 
-scripts/toolchain.sh
+export RUNTIME=${RUNTIME:-bundled}
 forget=$(scripts/services.sh own)
 eval "$forget"
 scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
-cargo build --target wasm32-wasip2 --release
-cargo build -p order-host --profile host
+scripts/runtime.sh build
 
 log=$(mktemp)
-target/host/order-host --listen 127.0.0.1:0 --manifest spin.toml >"$log" 2>&1 &
+# A process group of its own: `spin up` is two processes.
+set -m
+scripts/runtime.sh serve spin.toml 127.0.0.1:0 >"$log" 2>&1 &
 host=$!
-stop_host() { kill "$host" 2>/dev/null || true; wait "$host" 2>/dev/null || true; rm -f "$log"; }
+set +m
+stop_host() { kill -- "-$host" 2>/dev/null || true; wait "$host" 2>/dev/null || true; rm -f "$log"; }
 trap stop_host EXIT
 trap 'exit 130' INT TERM
 
@@ -33,7 +35,7 @@ for _ in $(seq 300); do
     sleep 0.1
 done
 [ -n "$url" ] || { tail -n 20 "$log" >&2; fail "the host did not start; its last lines are above"; }
-echo "with-service: serving on $url"
+echo "with-service: $(scripts/runtime.sh name) serves on $url"
 if ! BASE_URL=$url "$@"; then
     echo "with-service: the host's last lines:" >&2
     tail -n 20 "$log" >&2

@@ -1,17 +1,24 @@
 //! What the component writes to its log: one JSON line for each request, and one for each trouble it got over.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::ChildStderr;
 
 use super::support::*;
 
 async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> (String, Value) {
-    let line =
-        tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("a line").unwrap().unwrap();
+    let line = loop {
+        let line = tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("a line");
+        let line = line.unwrap().unwrap();
+        // Spin has a word of its own to say.
+        if line.starts_with('{') {
+            break line;
+        }
+    };
     let json = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
     (line, json)
 }
@@ -23,20 +30,12 @@ fn stable(line: &Value) -> Value {
     Value::Object(members.collect())
 }
 
-/// A host, where it serves, and the lines of its log.
-async fn host_and_log(variables: &[(&str, &str)]) -> (Child, String, Lines<BufReader<ChildStderr>>) {
-    let mut host = Command::new("target/host/order-host")
-        .args(["--listen", "127.0.0.1:0"])
-        .envs(variables.iter().copied())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(host.stdout.take().unwrap()).lines();
-    let log = BufReader::new(host.stderr.take().unwrap()).lines();
-    let url = out.next_line().await.unwrap().unwrap().strip_prefix("Serving ").unwrap().to_owned();
-    (host, url, log)
+/// A service, where it serves, and the lines of its log.
+async fn service_and_log(variables: &[(&str, &str)]) -> (Service, String, Lines<BufReader<ChildStderr>>) {
+    let mut service = Service::start(Path::new("spin.toml"), variables, Stdio::piped()).await;
+    let log = BufReader::new(service.process.stderr.take().unwrap()).lines();
+    let url = service.url.clone();
+    (service, url, log)
 }
 
 #[tokio::test]
@@ -45,7 +44,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let variables =
         [("SPIN_VARIABLE_REDIS_ADDRESS", &*redis_address(closed)), ("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")];
-    let (_host, url, mut log) = host_and_log(&variables).await;
+    let (_service, url, mut log) = service_and_log(&variables).await;
     let http = reqwest::Client::new();
 
     // Every printable character that JSON escapes, within the first eight.
@@ -130,7 +129,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
 
 #[tokio::test]
 async fn a_failure_is_logged_with_its_cause() {
-    let (_host, url, mut log) = host_and_log(&[("SPIN_VARIABLE_PG_PASSWORD", "wrong-password")]).await;
+    let (_service, url, mut log) = service_and_log(&[("SPIN_VARIABLE_PG_PASSWORD", "wrong-password")]).await;
     for path in ["/orders", "/readyz"] {
         assert_eq!(reqwest::get(format!("{url}{path}")).await.unwrap().status(), 503);
         let (text, line) = next(&mut log).await;
@@ -145,7 +144,7 @@ async fn a_silent_redis_is_told_of_once() {
     // Accepts, and says nothing.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = redis_address(silent.local_addr().unwrap().port());
-    let (_host, url, mut log) = host_and_log(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
+    let (_service, url, mut log) = service_and_log(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
     let mut warnings = Vec::new();
     for _ in 0..5 {
         let request = reqwest::Client::new().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());

@@ -22,11 +22,52 @@ pub struct TestApp {
     pub http: reqwest::Client,
     pub redis: Proxy,
     pub postgres: Proxy,
-    _host: Child,
+    _service: Service,
 }
 
 pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this through `make test`"))
+}
+
+/// What serves the component: Spin where RUNTIME says so, else the bundled host.
+pub fn is_spin() -> bool {
+    std::env::var("RUNTIME").is_ok_and(|runtime| runtime == "spin")
+}
+
+/// A process that serves the component. It has a process group of its own: `spin up` is two processes.
+pub struct Service {
+    pub url: String,
+    pub process: Child,
+    group: u32,
+}
+
+impl Service {
+    pub async fn start(manifest: &Path, variables: &[(&str, &str)], log: Stdio) -> Self {
+        let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
+        command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] }).arg(manifest);
+        command.args(["--listen", "127.0.0.1:0"]).envs(variables.iter().copied());
+        let mut process =
+            command.stdout(Stdio::piped()).stderr(log).process_group(0).spawn().expect("`make test` builds it");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let url = loop {
+            let line = lines.next_line().await.unwrap().expect("it says where it serves");
+            if let Some(url) = line.strip_prefix("Serving ") {
+                break url.to_owned();
+            }
+        };
+        // Nobody may be left with a pipe that fills up.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let group = process.id().expect("it runs");
+        Self { url, process, group }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.group);
+        // The shell's own `kill`: bare Debian has no other.
+        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -- \"$1\"", "sh", &group]).status();
+    }
 }
 
 /// Host and port of the real store.
@@ -51,25 +92,13 @@ impl TestApp {
     pub async fn start_manifest(manifest: &Path, variables: &[(&str, &str)]) -> Self {
         let redis = Proxy::start(store_address("REDIS")).await;
         let postgres = Proxy::start(store_address("PG")).await;
-        let mut command = Command::new("target/host/order-host");
-        command
-            .arg("--manifest")
-            .arg(manifest)
-            .args(["--listen", "127.0.0.1:0"])
-            .env("SPIN_VARIABLE_REDIS_ADDRESS", redis_address(redis.port))
-            .env("SPIN_VARIABLE_PG_ADDRESS", format!("postgres://127.0.0.1:{}", postgres.port))
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        let mut host = command.spawn().expect("target/host/order-host is built by `make build`");
-        let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
-        let url = loop {
-            let line = lines.next_line().await.unwrap().expect("the host prints where it serves");
-            if let Some(url) = line.strip_prefix("Serving ") {
-                break url.to_owned();
-            }
-        };
-        Self { url, http: reqwest::Client::new(), redis, postgres, _host: host }
+        let stores = [
+            ("SPIN_VARIABLE_REDIS_ADDRESS", redis_address(redis.port)),
+            ("SPIN_VARIABLE_PG_ADDRESS", format!("postgres://127.0.0.1:{}", postgres.port)),
+        ];
+        let stores: Vec<_> = stores.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let service = Service::start(manifest, &[&stores, variables].concat(), Stdio::inherit()).await;
+        Self { url: service.url.clone(), http: reqwest::Client::new(), redis, postgres, _service: service }
     }
 
     pub fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {

@@ -19,7 +19,12 @@ pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
-/// A bundled host on a port that outlives it.
+/// What serves the component: Spin where RUNTIME says so, else the bundled host.
+pub fn is_spin() -> bool {
+    std::env::var("RUNTIME").is_ok_and(|runtime| runtime == "spin")
+}
+
+/// A service on a port that outlives its process.
 pub struct Host {
     pub url: String,
     listen: String,
@@ -43,13 +48,16 @@ impl Host {
 
     async fn spawn(&mut self) {
         let log = OpenOptions::new().append(true).open(&self.log).unwrap();
-        let mut command = Command::new("target/host/order-host");
-        command.args(["--manifest", "spin.toml", "--listen", &self.listen]);
-        if let Some(seeds) = &mut self.seeds {
+        let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
+        command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] });
+        command.args(["spin.toml", "--listen", &self.listen]);
+        // Spin cannot be told to fail at a host call.
+        if let (Some(seeds), false) = (&mut self.seeds, is_spin()) {
             command.args(["--random-faults", &format!("{}:{FAULTS_PER_MILLE}", seeds.u32(..))]);
         }
-        command.envs(self.variables.iter().copied()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        self.child = Some(command.spawn().expect("target/host/order-host is built by `make build`"));
+        command.envs(self.variables.iter().copied()).stdout(Stdio::null()).stderr(log);
+        // A process group of its own: `spin up` is two processes.
+        self.child = Some(command.process_group(0).spawn().expect("`make test` builds it"));
         let deadline = Instant::now() + Duration::from_secs(30);
         while reqwest::get(format!("{}/healthz", self.url)).await.is_err() {
             assert!(Instant::now() < deadline, "the host does not start; see {}", self.log.display());
@@ -59,21 +67,21 @@ impl Host {
 
     /// `kill -9`, and a new process in its place.
     pub async fn crash(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().await.unwrap();
-        }
+        self.end("-KILL").await;
         self.spawn().await;
     }
 
     /// `kill`, as a rolling update does, and a new process.
     pub async fn restart(&mut self) {
+        self.end("-TERM").await;
+        self.spawn().await;
+    }
+
+    async fn end(&mut self, signal: &str) {
         if let Some(mut child) = self.child.take() {
-            let pid = child.id().expect("it runs").to_string();
-            let status = StdCommand::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid]).status();
-            assert!(status.unwrap().success());
+            signal_group(&child, signal);
             child.wait().await.unwrap();
         }
-        self.spawn().await;
     }
 
     fn log_lines(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
@@ -91,6 +99,21 @@ impl Host {
         let ended = ["instance ended", "the handler trapped", "the handler failed"];
         let is_wanted = |line: &str| ended.iter().any(|words| line.starts_with(words)) && !line.contains(": killed ");
         self.log_lines(is_wanted)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            signal_group(child, "-KILL");
+        }
+    }
+}
+
+fn signal_group(child: &Child, signal: &str) {
+    if let Some(pid) = child.id() {
+        // The shell's own `kill`: bare Debian has no other.
+        let _ = StdCommand::new("sh").args(["-c", "kill \"$1\" -- \"-$2\"", "sh", signal, &pid.to_string()]).status();
     }
 }
 

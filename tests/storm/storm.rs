@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 
 use crate::history::{Answer, Event, Row, Variant, Violation, check};
-use crate::service::{Host, Stores, owner, redis, setting, superuser};
+use crate::service::{Host, Stores, is_spin, owner, redis, setting, superuser};
 
 const CLIENTS: usize = 24;
 /// Short, so that many things can go wrong in little time.
@@ -311,6 +311,9 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
     let traps: Vec<_> = hosts.iter().flat_map(Host::traps).collect();
     assert!(traps.is_empty(), "{traps:#?}");
     // A storm without wind proves nothing. `409` is the one kind that may not come.
-    assert!(faults > 0 && troubles.len() >= TROUBLES.len().min(seconds as usize / 4), "{faults} {troubles:?}");
+    assert!(
+        (faults > 0 || is_spin()) && troubles.len() >= TROUBLES.len().min(seconds as usize / 4),
+        "{faults} {troubles:?}"
+    );
     assert!(kinds[..5].iter().all(|(_, count)| *count > 0), "{kinds:?}");
 }
