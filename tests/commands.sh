@@ -171,6 +171,36 @@ done
 eval "$(scripts/services.sh env)"
 equal "$(scripts/services.sh own 2>&1)" "unset PG_SERVICE_PASSWORD" # our own URLs are nothing to tell of
 
+begin "after a restore Redis names an order that is gone, until redis_key_prefix changes"
+# What docs/operations.md tells to do.
+# shellcheck disable=SC2016
+place='
+    const headers = { "Idempotency-Key": "restored", "Content-Type": "application/json" };
+    const body = `{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}`;
+    fetch(process.env.BASE_URL + "/orders", { method: "POST", headers, body }).then(async (answer) => {
+        const { orderId } = await answer.json();
+        const found = await fetch(process.env.BASE_URL + "/orders/" + orderId);
+        console.log(`answered: ${answer.status} ${answer.headers.get("idempotent-replayed")} ${found.status} ${orderId}`);
+        process.exit();
+    });
+'
+# Prints the status, whether it is a replay, the status of GET by its id, and the id.
+with_prefix() {
+    done_by env SPIN_VARIABLE_REDIS_KEY_PREFIX="$1" scripts/with-service.sh node -e "$place"
+    sed -n 's/^answered: //p' <<<"$said"
+}
+create 'backup TEMPLATE orders OWNER orders_owner'
+first=$(with_prefix order)
+contains "$first" "201 false 200 "
+sql postgres 'DROP DATABASE orders WITH (FORCE)'
+sql postgres 'ALTER DATABASE backup RENAME TO orders'
+equal "$(with_prefix order)" "201 true 404 ${first##* }"
+anew=$(with_prefix order-2)
+contains "$anew" "201 false 200 "
+contains_not "$anew" "${first##* }"
+equal "$(with_prefix order-2)" "201 true 200 ${anew##* }"
+equal "$(sql orders "SELECT count(*) FROM orders WHERE idempotency_key = 'restored'")" 1
+
 begin "a BASE_URL may end in a slash"
 scripts/npm.sh
 log=$ORDER_LOCAL_DIR/requests
