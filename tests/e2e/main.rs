@@ -30,7 +30,7 @@ async fn duplicates_after_redis_was_flushed_replay_the_first_answer() {
     let app = TestApp::start().await;
     let key = fresh_key();
     let first = app.place(&key, ORDER).await;
-    let () = redis::cmd("FLUSHALL").query_async(&mut redis().await).await.unwrap();
+    flush_redis().await;
     for answer in app.place_at_once(200, &key).await {
         answer.assert_replay_of(&first);
     }

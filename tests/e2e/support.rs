@@ -226,6 +226,12 @@ pub async fn redis() -> redis::aio::MultiplexedConnection {
     client.get_multiplexed_async_connection().await.expect("Redis")
 }
 
+/// Empties Redis, which must not be one that `REDIS_URL` named.
+pub async fn flush_redis() {
+    assert_eq!(variable("ORDER_REDIS_IS"), "ours", "unset REDIS_URL, or the test empties that Redis");
+    let () = redis::cmd("FLUSHALL").query_async(&mut redis().await).await.unwrap();
+}
+
 /// A Redis of its own, for states that would disturb other tests.
 pub struct PrivateRedis {
     pub port: u16,
