@@ -66,7 +66,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         let group = format!("-{}", self.group);
         // The shell's own `kill`: bare Debian has no other.
-        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL -- \"$1\"", "sh", &group]).status();
+        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL \"$1\"", "sh", &group]).status();
     }
 }
 
@@ -235,16 +235,24 @@ pub async fn flush_redis() {
 /// A Redis of its own, for states that would disturb other tests.
 pub struct PrivateRedis {
     pub port: u16,
+    /// Where it speaks TLS, if it was started with `--tls-port {free}`.
+    pub tls_port: u16,
     _process: Child,
 }
 
 impl PrivateRedis {
     pub async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(options: &[&str]) -> Self {
+        let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let (port, tls_port) = (free().await, free().await);
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        command.args(options.iter().map(|option| option.replace("{free}", &tls_port.to_string())));
         let process = command.stdout(Stdio::null()).kill_on_drop(true).spawn().expect("redis-server is installed");
-        let redis = Self { port, _process: process };
+        let redis = Self { port, tls_port, _process: process };
         let started = std::time::Instant::now();
         while redis.connect().await.is_err() {
             assert!(started.elapsed().as_secs() < 10, "redis-server does not start");

@@ -113,7 +113,7 @@ impl Drop for Host {
 fn signal_group(child: &Child, signal: &str) {
     if let Some(pid) = child.id() {
         // The shell's own `kill`: bare Debian has no other.
-        let _ = StdCommand::new("sh").args(["-c", "kill \"$1\" -- \"-$2\"", "sh", signal, &pid.to_string()]).status();
+        let _ = StdCommand::new("sh").args(["-c", "kill \"$1\" \"-$2\"", "sh", signal, &pid.to_string()]).status();
     }
 }
 
