@@ -2,6 +2,8 @@
 # Fuzzes whatever parses foreign bytes: each target in fuzz/ for 60 seconds, or for as many as the first argument says.
 # Further arguments name targets. What it learns stays in fuzz/corpus/, what it breaks in fuzz/artifacts/.
 # libFuzzer needs a nightly compiler, which nothing else here does.
+# --check does without: it compiles the targets with the pinned compiler and runs each over fuzz/seeds/ and what is next
+# to them. That sees a target that is broken. It looks for nothing new.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ./versions.env
@@ -9,8 +11,13 @@ cd "$(dirname "$0")/.."
 fail() { echo "fuzz: $*" >&2; exit 1; }
 
 case ${1:-} in -h | --help)
-    echo "usage: scripts/fuzz.sh [seconds per target] [target...]"
+    echo "usage: scripts/fuzz.sh [seconds per target] [target...] | --check"
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"
+    exit ;;
+--check)
+    cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml || fail "fuzz/Cargo.lock is not what fuzz/Cargo.toml and Cargo.toml ask for"
+    said=$(cargo test --test properties seeds:: -- --nocapture 2>&1) || { echo "$said" >&2; fail "a target is broken"; }
+    sed -n 's/^seeds: /fuzz: /p' <<<"$said"
     exit ;;
 esac
 seconds=${1:-60}

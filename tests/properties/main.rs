@@ -4,6 +4,7 @@
 //! a case that once failed becomes a named test. `PROPTEST_RNG_SEED=7` generates others, `PROPTEST_CASES=100000` more.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::duplicate_mod, reason = "each fuzz target has the laws for itself")]
 
 mod bodies;
 mod keys;
@@ -14,6 +15,10 @@ mod memory;
 mod orders;
 mod queries;
 mod requests;
+mod seeds;
+
+// The fuzz targets take their macro from here: see `seeds`.
+extern crate self as libfuzzer_sys;
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
