@@ -3,6 +3,7 @@
 # Each tests/mutants/*.patch is one way; its first lines say what is wrong and which test has to notice.
 # Arguments name single ones: scripts/mutants.sh no_unique upsert; --check only sees that each patch still applies.
 # It works in target/mutants/, a copy of this checkout with stores of its own, one port above REDIS_PORT and PG_PORT.
+# Mutants whose tests are native need neither these nor the host, and take seconds.
 # So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,6 +41,21 @@ sync_copy() {
     while IFS= read -r -d '' file; do
         [ -f "$checkout/$file" ] || rm -f "$copy/$file"
     done < <(cd "$copy" && find src migrations tests -type f -print0)
+}
+# Other people's crates, as the checkout has them compiled, for no mutant changes them: hard links, since cargo takes
+# what is fresh and replaces what is not. Our own are left out: in the copy they would pass for fresh.
+link_dependencies() {
+    local draft=$copy/target/debug.draft name
+    [ -d target/debug/deps ] && [ ! -e "$copy/target/debug" ] || return 0
+    rm -rf "$draft"
+    mkdir -p "$draft"
+    cp -al target/debug/{.fingerprint,build,deps} "$draft" 2>/dev/null || { rm -rf "$draft"; return 0; }
+    rm -rf "$draft"/{.fingerprint,build}/order-*
+    for name in order tests/*; do
+        name=$(basename "$name" .rs)
+        rm -f "$draft/deps/$name"[-.]* "$draft/deps/lib$name"[-.]*
+    done
+    mv "$draft" "$copy/target/debug"
 }
 apply() { # a mutant; the second argument may be --dry-run
     local log=$copy/patch.log
@@ -113,6 +129,7 @@ new_stores() {
     eval "$exports"
 }
 changes_schema() { files_of "$1" | grep -q '^migrations/'; }
+need_host() { local name; for name; do test_of "$name"; done | grep -qE '(--test e2e|-p order-host) '; }
 
 if [ -n "$check_only" ]; then
     copy=$(mktemp -d)
@@ -127,20 +144,26 @@ fi
 forget=$(scripts/services.sh own)
 eval "$forget"
 scripts/toolchain.sh
-say "building the host and the tests without a mutant"
-cargo build -q -p order-host --profile host
+if need_host "${names[@]}"; then
+    say "building the host"
+    cargo build -q -p order-host --profile host
+    mkdir -p "$copy/target/host"
+    cmp -s target/host/order-host "$copy/target/host/order-host" || cp target/host/order-host "$copy/target/host/order-host"
+fi
 sync_copy
-mkdir -p "$copy/target/host"
-cmp -s target/host/order-host "$copy/target/host/order-host" || cp target/host/order-host "$copy/target/host/order-host"
+link_dependencies
 cd "$copy"
 for name in "${names[@]}"; do apply "$name" --dry-run; done
 unset REDIS_URL DATABASE_URL ORDER_LOCAL_DIR PG_SERVICE_PASSWORD "${!SPIN_VARIABLE_@}"
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 1)) PG_PORT=$((${PG_PORT:-15432} + 1))
-trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
 trap 'stop; exit 130' INT TERM
-new_stores
+if need_host "${names[@]}"; then
+    trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
+    new_stores
+fi
 
 # A test that fails anyway would prove nothing.
+say "building and running the tests without a mutant"
 all_pass "without a mutant"
 
 table='| mutant | what is wrong | killed by |
