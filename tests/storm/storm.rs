@@ -197,7 +197,7 @@ async fn break_things(
         println!("storm: {trouble}");
         match trouble {
             "Redis flushed" => {
-                let () = redis::cmd("FLUSHALL").query_async(&mut redis().await).await.unwrap();
+                let () = redis::cmd("FLUSHDB").query_async(&mut redis().await).await.unwrap();
             }
             "Redis stopped" => {
                 stores.stop_redis();
