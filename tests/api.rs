@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod golden;
+#[path = "api/golden.rs"]
+mod golden_orders;
 mod memory;
 #[path = "api/openapi.rs"]
 mod openapi;

@@ -4,6 +4,9 @@
 
 mod changes;
 mod connections;
+mod golden;
+#[path = "../golden/mod.rs"]
+mod golden_files;
 mod installations;
 mod logs;
 mod redis_liar;
