@@ -8,6 +8,7 @@ mod golden;
 #[path = "../golden/mod.rs"]
 mod golden_files;
 mod installations;
+mod late_commits;
 mod logs;
 mod redis_liar;
 mod stack;
