@@ -11,6 +11,7 @@ mod installations;
 mod late_commits;
 mod logs;
 mod redis_liar;
+mod slow_clients;
 mod stack;
 mod support;
 mod tls;
