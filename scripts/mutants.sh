@@ -67,6 +67,8 @@ restore() { # the files of a mutant
     while read -r file; do cp "$checkout/$file" "$copy/$file"; done < <(files_of "$1")
 }
 
+# A mutant may well leave something unused, which is no fault of its kind.
+unset RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS
 # A small module is not the point here, and this is quicker to build.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 build() { # for the test given as cargo's arguments

@@ -289,13 +289,12 @@ parse_url() {
 export_line() { printf 'export %s=%q\n' "$1" "$2"; }
 
 redis_env() {
-    local url=$own_redis_url whose=ours
-    if redis_is_external; then url=$REDIS_URL whose=yours; fi
+    local url=$own_redis_url
+    if redis_is_external; then url=$REDIS_URL; fi
     [[ $url =~ ^rediss?:// ]] || fail "REDIS_URL must start with redis:// or rediss://"
     parse_url "$url" 6379 REDIS_URL
     [[ $url_path =~ ^0?$ ]] || fail "REDIS_URL names database $url_path, but the service uses 0"
     export_line REDIS_URL "$url"
-    export_line ORDER_REDIS_IS "$whose" # a test that empties it looks here first
     export_line SPIN_VARIABLE_REDIS_ADDRESS "${url%%://*}://$url_host:$url_port"
     export_line SPIN_VARIABLE_REDIS_USER "$url_user"
     export_line SPIN_VARIABLE_REDIS_PASSWORD "$url_password"

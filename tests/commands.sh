@@ -154,7 +154,6 @@ for line in REDIS_ADDRESS='rediss://[::1]:6379' REDIS_USER=us@er REDIS_PASSWORD=
     PG_ADDRESS=postgres://db.example:5432 PG_USER=u PG_PASSWORD=p% PG_DATABASE=o PG_SSLMODE=require; do
     contains "$said"$'\n' "SPIN_VARIABLE_$line"$'\n'
 done
-contains "$said" ORDER_REDIS_IS=yours
 
 begin "what tests or proves uses stores of its own only"
 foreign=(env REDIS_URL=redis://127.0.0.1:1 DATABASE_URL=postgres://someone:secret@127.0.0.1:1/shop PG_SERVICE_PASSWORD=secret)
@@ -162,7 +161,6 @@ done_by "${foreign[@]}" scripts/with-service.sh env
 contains "$said" "REDIS_URL is set and ignored"
 contains "$said" "DATABASE_URL is set and ignored"
 contains "$said" "REDIS_URL=redis://127.0.0.1:$REDIS_PORT"
-contains "$said" "ORDER_REDIS_IS=ours"
 contains_not "$said" "secret"
 contains_not "$said" "127.0.0.1:1/"
 for script in scripts/*.sh; do
