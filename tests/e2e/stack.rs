@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::support::*;
 
 /// What `build.rs` links with.
-const STACK_SIZE: usize = 128 * 1024;
+const STACK_SIZE: usize = 64 * 1024;
 
 /// `i32.const STACK_SIZE` as the stack pointer starts: a mutable i32 global of that value. The sizes here are all three bytes long.
 fn stack_pointer(size: usize) -> [u8; 7] {
