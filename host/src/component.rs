@@ -8,6 +8,8 @@ use crate::manifest::App;
 use crate::postgres::Pools;
 use crate::server;
 use anyhow::{Result, anyhow, bail};
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -26,8 +28,6 @@ const REQUESTS_PER_INSTANCE: usize = 128;
 const CONCURRENT_REQUESTS: usize = 16;
 /// How long an instance without requests is kept.
 const IDLE: Duration = Duration::from_secs(1);
-/// Longest life of a request. Spin sets none; this one only keeps a test run from hanging.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Instances alive at once, where memory is set aside for them.
 const INSTANCES: u32 = 1000;
 
@@ -80,8 +80,9 @@ impl WasiHttpHooks for NoOutboundHttp {
 
 /// Makes instances, within Spin's limits.
 pub struct Instances {
+    /// What the manifest says.
+    pub app: Arc<App>,
     engine: Engine,
-    app: Arc<App>,
     pools: Arc<Pools>,
     faults: Arc<Plan>,
 }
@@ -103,7 +104,8 @@ impl HandlerState for Instances {
     }
 
     fn request_timeout(&self) -> Duration {
-        REQUEST_TIMEOUT
+        // None: a request takes as long as it takes.
+        Duration::MAX
     }
 
     fn idle_instance_timeout(&self) -> Duration {
@@ -163,20 +165,24 @@ impl Host {
     }
 
     /// Answers what `listener` accepts, for as long as it is polled, with instances and pools of its own.
-    pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) {
+    ///
+    /// # Errors
+    ///
+    /// When a connection cannot be accepted.
+    pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) -> io::Result<Infallible> {
         let (engine, app) = (self.engine.clone(), self.app.clone());
-        let instances = Instances { engine, app, pools: Arc::default(), faults };
-        server::serve(listener, ProxyHandler::new(instances, ProxyPre::P3(self.component.clone()))).await;
+        let instances = Instances { app, engine, pools: Arc::default(), faults };
+        server::serve(listener, ProxyHandler::new(instances, ProxyPre::P3(self.component.clone()))).await
     }
 }
 
 fn engine() -> Result<Engine> {
     let mut pooling = PoolingAllocationConfig::new();
-    // A component is made of several core modules, each with its tables.
+    // Spin's numbers. A component is made of several core modules, each with its tables.
     pooling
         .total_component_instances(INSTANCES)
-        .total_core_instances(INSTANCES * 8)
-        .total_tables(INSTANCES * 8)
+        .total_core_instances(INSTANCES * 4)
+        .total_tables(INSTANCES * 2)
         .total_memories(INSTANCES)
         .total_stacks(INSTANCES);
     let mut config = Config::new();

@@ -5,13 +5,15 @@
 //! `spin:variables`, WASI), the same reuse of instances, the same pool of PostgreSQL connections, the same
 //! variables and allowed hosts.
 //!
+//! It is never laxer: what Spin refuses or breaks on, it refuses or breaks on.
+//!
 //! What it leaves out: more than one trigger or component, TLS, outbound HTTP, key-value and the other
 //! interfaces, variable providers other than the environment, telemetry, mounted files, and the PostgreSQL
 //! types that the component does not use. Rows of a query are read whole before the component sees the first.
 //!
 //! - `manifest`: `spin.toml` and the environment -> [`manifest::App`]
 //! - `component`: the engine, what is linked, what each instance owns
-//! - `server`: HTTP/1 in front of the instances
+//! - `server`: HTTP in front of the instances
 //! - `variables`, `redis`, `postgres`, `pg_values`: the interfaces
 //! - `faults`: host calls that a test makes go wrong
 

@@ -66,7 +66,9 @@ async fn run(app: manifest::App, args: &Args) -> Result<()> {
     println!("Serving http://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
     tokio::select! {
-        () = host.serve(listener, faults) => {}
+        failed = host.serve(listener, faults) => {
+            failed.context("cannot accept a connection")?;
+        }
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }

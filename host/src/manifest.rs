@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 /// What there is to serve.
 #[derive(Debug)]
 pub struct App {
+    /// What it is called.
+    pub name: String,
+    /// Empty where the manifest has none.
+    pub version: String,
     /// The component's `.wasm`.
     pub source: PathBuf,
     /// How to build it, for the error message when it is missing.
@@ -72,10 +76,18 @@ fn default_port(scheme: &str) -> Option<u16> {
 #[derive(Deserialize)]
 struct Manifest {
     spin_manifest_version: u32,
+    application: Application,
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
     trigger: Triggers,
     component: BTreeMap<String, Component>,
+}
+
+#[derive(Deserialize)]
+struct Application {
+    name: String,
+    #[serde(default)]
+    version: String,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +166,8 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
         .collect::<Result<Vec<_>>>()?;
     refuse_tls(&allowed_hosts, &variables)?;
     Ok(App {
+        name: manifest.application.name,
+        version: manifest.application.version,
         source: directory.join(&component.source),
         build_command: component.build.as_ref().map(|build| build.command.clone()),
         variables,
@@ -226,6 +240,7 @@ mod tests {
 
     const MANIFEST: &str = r#"
 spin_manifest_version = 2
+application = { name = "order", version = "0.1.0" }
 [variables]
 redis_host = { default = "localhost", description = "a host" }
 pg_password = { required = true, secret = true }
@@ -309,7 +324,7 @@ url = "redis://{{ redis_host }}/{{ redis_host }}"
     fn a_broken_manifest_is_reported_in_one_line_with_its_number() {
         let text = MANIFEST.replace("route = \"/...\"", "route = ");
         let error = resolve_with(&text, &[PASSWORD]).unwrap_err().to_string();
-        assert!(error.starts_with("line 7: "), "{error}");
+        assert!(error.starts_with("line 8: "), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }

@@ -1,82 +1,93 @@
-//! HTTP/1 in front of the instances.
+//! HTTP in front of the instances: what Spin refuses or answers by itself, and what it hands to the component.
 
 use crate::component::{Handler, State, log_error};
+use crate::manifest::App;
 use bytes::Bytes;
 use futures::channel::oneshot;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io;
 use tokio::net::{TcpListener, TcpStream};
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::p3::Request as GuestRequest;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
-/// Answered by Spin itself, before the component.
-const HEALTH_PATH: &str = "/.well-known/spin/health";
+/// What lies below is answered by the host, before the component.
+const WELL_KNOWN: &str = "/.well-known/spin/";
+/// Names by which the components of a Spin application call each other.
+const INTERNAL_DOMAIN: &str = "spin.internal";
 
 type Body = UnsyncBoxBody<Bytes, ErrorCode>;
 
-/// Accepts connections for as long as it is polled.
-pub async fn serve(listener: TcpListener, handler: Handler) {
+/// Why a request gets no answer: its connection is closed, or under HTTP/2 its stream.
+type NoAnswer = &'static str;
+
+/// Accepts connections for as long as it is polled, or until that fails.
+pub async fn serve(listener: TcpListener, handler: Handler) -> io::Result<Infallible> {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(serve_connection(stream, handler.clone()));
-            }
-            Err(error) => {
-                // Too many open files, mostly: wait for some to close instead of spinning.
-                eprintln!("cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+        // Too many open files, mostly. Spin ends there too.
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(serve_connection(stream, handler.clone()));
     }
 }
 
+/// HTTP/1, or HTTP/2 where the client begins with it. Without a timer, so that no slow client is cut off.
 async fn serve_connection(stream: TcpStream, handler: Handler) {
-    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else {
+    if stream.set_nodelay(true).is_err() {
         return;
-    };
+    }
     let service = service_fn(|request| {
-        let handler = &handler;
-        async move { Ok::<_, Infallible>(respond(request, local, handler).await) }
+        let handler = handler.clone();
+        async move { respond(request, &handler).await.inspect_err(|why| eprintln!("a request gets no answer: {why}")) }
     });
-    // Errors here are those of clients that left.
-    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+    // Other errors are those of clients that left.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond(request: Request<Incoming>, local: SocketAddr, handler: &Handler) -> Response<Body> {
-    if request.uri().path() == HEALTH_PATH {
-        return response(StatusCode::OK, "OK");
+async fn respond(mut request: Request<Incoming>, handler: &Handler) -> Result<Response<Body>, NoAnswer> {
+    let is_ascii = request.uri().path_and_query().is_none_or(|target| target.as_str().is_ascii());
+    if !is_ascii && request.version() < Version::HTTP_2 {
+        return Ok(not_http());
     }
-    let Some(request) = absolute(request, local) else {
-        return response(StatusCode::BAD_REQUEST, "");
-    };
+    forget_internal_host(request.headers_mut());
+    if let Some(name) = request.uri().path().strip_prefix(WELL_KNOWN) {
+        return Ok(well_known(name, &handler.state().app));
+    }
+    *request.uri_mut() = absolute(request.uri(), request.headers())?;
+    if request.headers().values().any(|value| str::from_utf8(value.as_bytes()).is_err()) {
+        return Ok(response(StatusCode::INTERNAL_SERVER_ERROR, ""));
+    }
     let request = request.map(|body| body.map_err(|_| ErrorCode::HttpProtocolError));
-    let (request, _) = GuestRequest::from_http(request);
+    let (request, taken) = GuestRequest::from_http(request);
     let (sender, receiver) = oneshot::channel();
-    handler.spawn(None, Box::new(move |store, proxy| Box::pin(call(store, proxy, request, sender))));
-    // The sender is gone without a word when the instance trapped or ran out of time.
-    receiver.await.unwrap_or_else(|_| response(StatusCode::INTERNAL_SERVER_ERROR, ""))
+    handler.spawn(None, Box::new(move |store, proxy| Box::pin(call(store, proxy, request, taken, sender))));
+    // The sender is gone without a word when the instance trapped.
+    Ok(receiver.await.unwrap_or_else(|_| response(StatusCode::INTERNAL_SERVER_ERROR, "")))
 }
 
 /// Runs the guest's handler, then keeps its task alive until the body has been sent.
-async fn call(store: &Accessor<State>, proxy: &Proxy, request: GuestRequest, sender: oneshot::Sender<Response<Body>>) {
+async fn call(
+    store: &Accessor<State>,
+    proxy: &Proxy,
+    request: GuestRequest,
+    taken: impl Future<Output = Result<(), ErrorCode>> + Send + 'static,
+    sender: oneshot::Sender<Response<Body>>,
+) {
     let Proxy::P3(service) = proxy;
     let answer = match service.handle(store, request).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(code)) => return eprintln!("the handler failed: {code:?}"),
         Err(error) => return log_error("the handler trapped", &error),
     };
-    match store.with(|access| answer.into_http(access, async { Ok(()) })) {
+    match store.with(|access| answer.into_http(access, taken)) {
         Ok(answer) => {
             let (held, sent) = oneshot::channel::<Infallible>();
             let answer = answer.map(|body| {
@@ -95,29 +106,55 @@ async fn call(store: &Accessor<State>, proxy: &Proxy, request: GuestRequest, sen
     }
 }
 
-/// Gives the request the scheme and authority that the component sees under Spin.
-fn absolute(mut request: Request<Incoming>, local: SocketAddr) -> Option<Request<Incoming>> {
-    let authority = match request.headers().get(header::HOST) {
-        Some(host) => Authority::try_from(host.as_bytes()).ok()?,
-        None => {
-            let authority = local.to_string();
-            let value = HeaderValue::try_from(&authority).ok()?;
-            request.headers_mut().insert(header::HOST, value);
-            Authority::try_from(authority).ok()?
-        }
+/// The target with the scheme and authority that the component sees. The authority is the first `Host`, or that of an
+/// absolute target; where there are both, they have to agree.
+fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Uri, NoAnswer> {
+    let mut parts = uri.clone().into_parts();
+    let host = headers.get(header::HOST).map(|host| {
+        let host = host.to_str().map_err(|_| "Host is not ASCII")?;
+        host.parse::<Authority>().map_err(|_| "Host is no authority")
+    });
+    let authority = match (host.transpose()?, parts.authority) {
+        (Some(host), Some(target)) if host != target => return Err("Host is not that of the target"),
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        (None, None) => return Err("there is no Host"),
     };
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(authority)
-        .path_and_query(path.unwrap_or(PathAndQuery::from_static("/")))
-        .build()
-        .ok()?;
-    Some(request)
+    (parts.authority, parts.scheme) = (Some(authority), Some(Scheme::HTTP));
+    // Spin panics over CONNECT, and over any other target without a path: the same to the client.
+    Uri::from_parts(parts).map_err(|_| "the target has no path")
 }
 
-fn response(status: StatusCode, text: &'static str) -> Response<Body> {
-    let body = Full::from(text).map_err(|never| match never {});
+/// Spin forgets a `Host` that only its own components may use.
+fn forget_internal_host(headers: &mut HeaderMap) {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+    if host.and_then(|host| host.split_once('.')).is_some_and(|(_, domain)| domain == INTERNAL_DOMAIN) {
+        headers.remove(header::HOST);
+    }
+}
+
+fn well_known(name: &str, app: &App) -> Response<Body> {
+    match name {
+        "health" => response(StatusCode::OK, "OK"),
+        "info" => {
+            let info = serde_json::json!({ "name": app.name, "version": app.version });
+            let mut response = response(StatusCode::OK, format!("{info:#}"));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        _ => response(StatusCode::NOT_FOUND, ""),
+    }
+}
+
+/// What the parser answers to what is no HTTP/1. Spin's older one counts a byte above 127 in the target among that.
+fn not_http() -> Response<Body> {
+    let mut response = response(StatusCode::BAD_REQUEST, "");
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn response(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(text.into()).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response

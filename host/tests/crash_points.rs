@@ -127,7 +127,8 @@ impl World {
         Self {
             host: Host::load(app).expect("the component is built by `make build`"),
             // A connection kept for a service that is done with would keep that service's pool too.
-            http: reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap(),
+            // The host lets a request take as long as it will: one that hangs has to be seen here.
+            http: reqwest::Client::builder().pool_max_idle_per_host(0).timeout(SETTLES_WITHIN).build().unwrap(),
             owner,
             redis: redis.get_multiplexed_async_connection().await.expect("Redis"),
         }
@@ -138,7 +139,10 @@ impl World {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let plan = Arc::new(Plan::new(rules, None));
         let (world, faults) = (self.clone(), plan.clone());
-        let task = tokio::spawn(async move { world.host.serve(listener, faults).await });
+        let task = tokio::spawn(async move {
+            let failed = world.host.serve(listener, faults).await;
+            panic!("{failed:?}");
+        });
         Service { url, plan, task }
     }
 

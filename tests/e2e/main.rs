@@ -7,6 +7,7 @@ mod connections;
 mod golden;
 #[path = "../golden/mod.rs"]
 mod golden_files;
+mod host;
 mod installations;
 mod late_commits;
 mod logs;

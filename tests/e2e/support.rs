@@ -19,6 +19,9 @@ pub const PG_DEADLINE: Duration = Duration::from_millis(3000);
 /// For a test that needs what a request wrote to Redis, which on a busy machine may take longer than the deadline.
 pub const PATIENT: (&str, &str) = ("SPIN_VARIABLE_REDIS_DEADLINE_MS", "5000");
 
+/// Longer than any request of these tests takes. The host itself sets no limit, so one that hangs is seen here.
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+
 pub struct TestApp {
     pub url: String,
     pub http: reqwest::Client,
@@ -100,7 +103,8 @@ impl TestApp {
         ];
         let stores: Vec<_> = stores.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let service = Service::start(manifest, &[&stores, variables].concat(), Stdio::inherit()).await;
-        Self { url: service.url.clone(), http: reqwest::Client::new(), redis, postgres, _service: service }
+        let http = reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap();
+        Self { url: service.url.clone(), http, redis, postgres, _service: service }
     }
 
     pub fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
