@@ -165,3 +165,38 @@ fn flatten(value: Value, flat: &mut Vec<RedisResult>) -> std::result::Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn lists_within_a_reply_lose_their_bounds() {
+        // As XREADGROUP answers: streams, each with its entries, each with its fields.
+        let fields = Value::Array(vec![text("key"), text("k-1"), Value::Nil, Value::Int(3)]);
+        let entry = Value::Array(vec![text("1-0"), fields]);
+        let reply = Value::Array(vec![Value::Array(vec![text("orders"), Value::Array(vec![entry])]), Value::Okay]);
+        let mut flat = Vec::new();
+        flatten(reply, &mut flat).unwrap();
+        let binary = |text: &str| RedisResult::Binary(text.into());
+        let [stream, id, key, value] = ["orders", "1-0", "key", "k-1"].map(binary);
+        let status = RedisResult::Status("OK".to_owned());
+        let expected = [stream, id, key, value, RedisResult::Nil, RedisResult::Int64(3), status];
+        assert_eq!(format!("{flat:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_nothing_and_no_list_is_nil() {
+        for (reply, length) in
+            [(Value::Array(vec![]), 0), (Value::Array(vec![Value::Array(vec![])]), 0), (Value::Nil, 1)]
+        {
+            let mut flat = Vec::new();
+            flatten(reply, &mut flat).unwrap();
+            assert_eq!(flat.len(), length);
+        }
+    }
+}
