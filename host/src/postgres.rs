@@ -106,29 +106,27 @@ async fn execute(connection: &Object, sql: &str, values: Vec<ParameterValue>) ->
     client.execute(sql, &as_refs(&parameters)).await.map_err(failed)
 }
 
-/// All rows, and what ended them. An error before the first row is the query's own.
+/// All rows, and what ended them. An error of the query itself comes before it runs: one of its text, its parameters or
+/// their types. Whatever ends it once it runs stands behind the rows that it gave, none of them included.
 async fn query(connection: &Object, sql: &str, values: Vec<ParameterValue>) -> Answer<(Vec<Column>, Rows, Answer<()>)> {
     let parameters = to_parameters(values)?;
     let client: &tokio_postgres::Client = connection;
-    let stream = client.query_raw(sql, as_refs(&parameters)).await.map_err(failed)?;
-    let mut stream = pin!(stream);
-    let Some(first) = stream.try_next().await.map_err(failed)? else {
-        // Without a row Spin knows no columns either.
-        return Ok((Vec::new(), Vec::new(), Ok(())));
-    };
-    let columns = pg_values::columns(&first);
-    let mut rows = Vec::new();
-    let mut next = Ok(Some(first));
+    let mut stream = pin!(client.query_raw(sql, as_refs(&parameters)).await.map_err(failed)?);
+    // Without a row Spin knows no columns either.
+    let (mut columns, mut rows) = (Vec::new(), Vec::new());
     let end = loop {
-        match next {
-            Ok(Some(row)) => match pg_values::values(&row) {
-                Ok(values) => rows.push(values),
-                Err(error) => break Err(failed(error)),
-            },
+        let row = match stream.try_next().await {
+            Ok(Some(row)) => row,
             Ok(None) => break Ok(()),
             Err(error) => break Err(failed(error)),
+        };
+        if columns.is_empty() {
+            columns = pg_values::columns(&row);
         }
-        next = stream.try_next().await;
+        match pg_values::values(&row) {
+            Ok(values) => rows.push(values),
+            Err(error) => break Err(failed(error)),
+        }
     };
     Ok((columns, rows, end))
 }

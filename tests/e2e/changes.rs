@@ -10,7 +10,12 @@ const CANCELLED: &str = "cancelled";
 
 impl TestApp {
     /// Not sent before it is polled; it borrows nothing, so it may be spawned.
-    fn change(&self, location: &str, if_match: &str, status: &str) -> impl Future<Output = Answer> + Send + 'static {
+    pub fn change(
+        &self,
+        location: &str,
+        if_match: &str,
+        status: &str,
+    ) -> impl Future<Output = Answer> + Send + 'static {
         let request = self.http.patch(format!("{}{location}", self.url)).header("If-Match", if_match);
         let request = request.header("Content-Type", "application/merge-patch+json");
         let request = request.body(format!(r#"{{"status":"{status}"}}"#));

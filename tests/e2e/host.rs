@@ -1,4 +1,5 @@
-//! What the host does with a request before the component sees it. The same on Spin and on the bundled host.
+//! What the host does with a request and with a statement before the component sees it. The same on Spin and on the
+//! bundled host.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::installations::Database;
 use super::support::*;
 
 impl TestApp {
@@ -248,4 +250,46 @@ async fn an_instance_that_works_is_given_no_other_request() {
         // On a busy machine they may have come one after the other.
         assert!(started.elapsed() < PATIENCE, "one instance is given all of them");
     }
+}
+
+/// PostgreSQL reports an error among the rows once they are on their way: the host has them, and tells of the error
+/// behind them only.
+#[tokio::test]
+async fn a_statement_that_fails_among_its_rows_is_no_shorter_answer() {
+    let database = Database::create().await;
+    // Rows that are sorted come once all are read, so the error comes before the first. By the index it comes behind it.
+    for is_by_index in [false, true] {
+        database.set(&format!("enable_indexscan = {is_by_index}")).await;
+        database.set(&format!("enable_sort = {}", !is_by_index)).await;
+        let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
+        let customer = fresh_key();
+        let order = ORDER.replace("c-42", &customer);
+        let (key, path) = (fresh_key(), format!("/orders?customerId={customer}"));
+        let broken = app.place(&key, &order).await.header("location").to_owned();
+        app.place(&fresh_key(), &order).await;
+        assert_eq!(app.get(&path).await.json()["orders"].as_array().map(Vec::len), Some(2));
+        // No number of milliseconds: to read this row, the second one of the list, is an error.
+        let sql = "UPDATE orders SET created_at = 'infinity' WHERE idempotency_key = $1";
+        assert_eq!(database.owner().await.execute(sql, &[&key]).await.unwrap(), 1);
+        app.get(&path).await.assert_problem(503, "store-unavailable");
+        app.get(&broken).await.assert_problem(503, "store-unavailable");
+        app.get(&format!("/orders?idempotencyKey={key}")).await.assert_problem(503, "store-unavailable");
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_is_cancelled_is_no_empty_answer() {
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "60000")]).await;
+    let location = app.place(&fresh_key(), ORDER).await.header("location").to_owned();
+    let holder = owner().await;
+    let lock = format!("BEGIN; SELECT FROM orders WHERE order_id = '{}' FOR UPDATE", &location["/orders/".len()..]);
+    holder.batch_execute(&lock).await.unwrap();
+    let change = tokio::spawn(app.change(&location, "\"1\"", "confirmed"));
+    let waiting = until_waiting(1, &holder).await;
+    superuser().await.execute("SELECT pg_cancel_backend($1)", &[&waiting[0]]).await.unwrap();
+    let answer = change.await.unwrap();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    answer.assert_problem(503, "store-unavailable");
+    assert_eq!(app.get(&location).await.header("etag"), "\"1\"");
 }

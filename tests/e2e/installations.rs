@@ -5,33 +5,44 @@ use tokio::process::Command;
 use super::support::*;
 
 /// A migrated database of its own, gone again at the end.
-struct Database {
+pub struct Database {
     name: String,
     superuser: tokio_postgres::Client,
 }
 
 impl Database {
-    async fn create() -> Self {
+    pub async fn create() -> Self {
         let superuser = superuser().await;
         let name = format!("orders_{}", uuid::Uuid::parse_str(&fresh_key()).unwrap().simple());
         superuser.batch_execute(&format!("CREATE DATABASE {name} OWNER orders_owner")).await.unwrap();
-        let url = variable("DATABASE_URL");
-        let url = format!("{}/{name}", url.rsplit_once('/').unwrap().0);
-        let migrated = Command::new("scripts/migrate.sh").env("DATABASE_URL", url).output().await.unwrap();
+        let database = Self { name, superuser };
+        let migrated = Command::new("scripts/migrate.sh").env("DATABASE_URL", database.url()).output().await.unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-        Self { name, superuser }
+        database
     }
 
-    async fn set(&self, setting: &str) {
+    fn url(&self) -> String {
+        let url = variable("DATABASE_URL");
+        format!("{}/{}", url.rsplit_once('/').unwrap().0, self.name)
+    }
+
+    pub async fn owner(&self) -> tokio_postgres::Client {
+        let (client, connection) =
+            tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.expect("PostgreSQL");
+        tokio::spawn(connection);
+        client
+    }
+
+    pub async fn set(&self, setting: &str) {
         self.superuser.batch_execute(&format!("ALTER DATABASE {} SET {setting}", self.name)).await.unwrap();
     }
 
-    async fn start(&self, variables: &[(&str, &str)]) -> TestApp {
+    pub async fn start(&self, variables: &[(&str, &str)]) -> TestApp {
         let variables = [&[("SPIN_VARIABLE_PG_DATABASE", self.name.as_str())], variables].concat();
         TestApp::start_with(&variables).await
     }
 
-    async fn drop(self) {
+    pub async fn drop(self) {
         self.superuser.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.unwrap();
     }
 }
