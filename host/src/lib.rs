@@ -12,6 +12,7 @@
 //! types that the component does not use. Rows of a query are read whole before the component sees the first.
 //!
 //! - `manifest`: `spin.toml` and the environment -> [`manifest::App`]
+//! - `allowed_hosts`: where the component may connect to
 //! - `component`: the engine, what is linked, what each instance owns
 //! - `server`: HTTP in front of the instances
 //! - `variables`, `redis`, `postgres`, `pg_values`: the interfaces
@@ -19,6 +20,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod allowed_hosts;
 mod component;
 pub mod faults;
 pub mod manifest;

@@ -1,5 +1,6 @@
 //! `spin.toml` and the environment, resolved: templates filled in, paths absolute to the manifest.
 
+use crate::allowed_hosts::AllowedHost;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -27,49 +28,6 @@ impl App {
     /// Whether `allowed_outbound_hosts` lets the component connect there.
     pub fn allows(&self, scheme: &str, host: &str, port: u16) -> bool {
         self.allowed_hosts.iter().any(|allowed| allowed.covers(scheme, host, port))
-    }
-}
-
-/// One entry of `allowed_outbound_hosts`; `None` stands for `*`.
-#[derive(Debug, PartialEq)]
-pub struct AllowedHost {
-    scheme: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-}
-
-impl AllowedHost {
-    fn parse(entry: &str) -> Result<Self> {
-        let parse = || {
-            let (scheme, rest) = entry.split_once("://")?;
-            let (host, port) = match rest.rsplit_once(':') {
-                Some((host, "*")) => (host, None),
-                Some((host, port)) => (host, Some(port.parse().ok()?)),
-                None => (rest, Some(default_port(scheme)?)),
-            };
-            let host = host.trim_matches(['[', ']']);
-            let any_or = |text: &str| (text != "*").then(|| text.to_ascii_lowercase());
-            (!scheme.is_empty() && !host.is_empty() && !host.contains(['/', '@'])).then(|| Self {
-                scheme: any_or(scheme),
-                host: any_or(host),
-                port,
-            })
-        };
-        parse().with_context(|| format!("{entry:?} is not scheme://host:port"))
-    }
-
-    fn covers(&self, scheme: &str, host: &str, port: u16) -> bool {
-        let same =
-            |mine: &Option<String>, theirs: &str| mine.as_ref().is_none_or(|mine| mine.eq_ignore_ascii_case(theirs));
-        same(&self.scheme, scheme) && same(&self.host, host) && self.port.is_none_or(|mine| mine == port)
-    }
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "redis" => Some(6379),
-        "postgres" => Some(5432),
-        _ => None,
     }
 }
 
@@ -177,8 +135,8 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
 
 /// This host speaks no TLS, and says so at once instead of at the first request.
 fn refuse_tls(allowed_hosts: &[AllowedHost], variables: &BTreeMap<String, String>) -> Result<()> {
-    let is_tls = |host: &AllowedHost| host.scheme.as_deref() == Some("rediss");
-    ensure!(!allowed_hosts.iter().any(is_tls), "rediss:// is TLS, which needs Spin: this host has none");
+    let is_tls = allowed_hosts.iter().any(|host| host.names_scheme("rediss"));
+    ensure!(!is_tls, "rediss:// is TLS, which needs Spin: this host has none");
     // The one setting that only the component's own variables tell. With `prefer` Spin would use TLS where it is offered.
     let mode = variables.get("pg_sslmode").map_or("disable", String::as_str);
     ensure!(mode == "disable", "pg_sslmode = {mode:?} is TLS, which needs Spin: this host has none");

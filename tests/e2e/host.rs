@@ -21,7 +21,7 @@ impl TestApp {
         client.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         // A connection that is closed with bytes unread may be reset, which is an error of the reader.
-        let end = tokio::time::timeout(PATIENCE, client.read_to_end(&mut answer)).await;
+        let end = tokio::time::timeout(CLIENT_TIMEOUT, client.read_to_end(&mut answer)).await;
         assert!(end.is_ok(), "neither answered nor closed: {}", String::from_utf8_lossy(request));
         String::from_utf8_lossy(&answer).into_owned()
     }
@@ -142,7 +142,7 @@ async fn http2_is_served_to_whoever_begins_with_it() {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, answered).await.expect("an answer");
+    tokio::time::timeout(CLIENT_TIMEOUT, answered).await.expect("an answer");
     // 0x88 is `:status: 200` in the static table.
     assert_eq!((status, serde_json::from_slice(&body).ok()), (0x88, Some(app.get("/healthz").await.json())));
 }
@@ -157,7 +157,7 @@ async fn until_waiting(count: usize, holder: &tokio_postgres::Client) -> Vec<i32
         if waiting.len() == count {
             return waiting.iter().map(|row| row.get(0)).collect();
         }
-        assert!(started.elapsed() < PATIENCE, "{} wait instead of {count}", waiting.len());
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "{} wait instead of {count}", waiting.len());
     }
 }
 
@@ -248,7 +248,7 @@ async fn an_instance_that_works_is_given_no_other_request() {
             return;
         }
         // On a busy machine they may have come one after the other.
-        assert!(started.elapsed() < PATIENCE, "one instance is given all of them");
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "one instance is given all of them");
     }
 }
 
