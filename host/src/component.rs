@@ -204,7 +204,9 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     // The standard library of wasm32-wasip2 imports WASI 0.2, the SDK imports 0.3.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p3::cli::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p3::clocks::add_to_linker(&mut linker)?;
+    wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     redis::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     pg::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
