@@ -104,13 +104,7 @@ async fn a_statement_that_waits_for_a_lock_holds_up_no_other() {
     hold_key(&holder, &key, &model).await;
 
     let waiting = tokio::spawn(answered(app.post(&key, ORDER)));
-    // Who waits for this very holder: the neighbours have waits of their own.
-    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))";
-    let holder_pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let observer = owner().await;
-    while observer.query_one(waits, &[&holder_pid]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(!waiting.is_finished(), "it never waited");
-    }
+    until_one_waits_for(&holder).await;
     let mut requests = Vec::new();
     for _ in 0..24 {
         requests.extend((0..4).map(|_| tokio::spawn(answered(app.post(&fresh_key(), ORDER)))));

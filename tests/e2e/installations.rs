@@ -27,10 +27,7 @@ impl Database {
     }
 
     pub async fn owner(&self) -> tokio_postgres::Client {
-        let (client, connection) =
-            tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.expect("PostgreSQL");
-        tokio::spawn(connection);
-        client
+        session(&self.url()).await
     }
 
     pub async fn set(&self, setting: &str) {
@@ -76,6 +73,16 @@ async fn a_database_with_another_default_isolation_changes_nothing() {
         database.set(&format!("default_transaction_isolation = '{isolation}'")).await;
         let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
         assert_placed_once(&app.place_at_once(50, &fresh_key()).await);
+        // However fast the machine is: the duplicate's statement begins before the first one's commit, and ends after it.
+        let (key, model, first) = (fresh_key(), fresh_key(), database.owner().await);
+        app.place(&model, ORDER).await;
+        hold_key(&first, &key, &model).await;
+        let duplicate = tokio::spawn(app.post(&key, ORDER).send());
+        until_one_waits_for(&first).await;
+        first.batch_execute("COMMIT").await.unwrap();
+        let answer = duplicate.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 201, "{isolation}");
+        assert_eq!(answer.headers()["idempotent-replayed"], "true", "{isolation}");
     }
     database.drop().await;
 }

@@ -205,16 +205,16 @@ pub async fn rows_of(key: &str) -> i64 {
 }
 
 pub async fn owner() -> tokio_postgres::Client {
-    let (client, connection) =
-        tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.expect("PostgreSQL");
-    tokio::spawn(connection);
-    client
+    session(&variable("DATABASE_URL")).await
 }
 
 /// For what the owner may not do.
 pub async fn superuser() -> tokio_postgres::Client {
-    let (client, connection) =
-        tokio_postgres::connect(&variable("PG_SUPERUSER_URL"), tokio_postgres::NoTls).await.expect("PostgreSQL");
+    session(&variable("PG_SUPERUSER_URL")).await
+}
+
+pub async fn session(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("PostgreSQL");
     tokio::spawn(connection);
     client
 }
@@ -225,6 +225,16 @@ pub async fn hold_key(owner: &tokio_postgres::Client, key: &str, model: &str) {
     let copy = "INSERT INTO orders SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
         total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $2";
     owner.execute(copy, &[&key, &model]).await.unwrap();
+}
+
+/// Until a session waits for a lock of this very one: the neighbours have waits of their own.
+pub async fn until_one_waits_for(holder: &tokio_postgres::Client) {
+    let holder: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let (observer, started) = (owner().await, std::time::Instant::now());
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))";
+    while observer.query_one(waits, &[&holder]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(started.elapsed() < PG_DEADLINE, "nobody waits");
+    }
 }
 
 pub async fn redis() -> redis::aio::MultiplexedConnection {
