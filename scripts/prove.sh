@@ -54,6 +54,9 @@ eval "$exports"
 [ -z "$liar" ] || run cargo test --test e2e redis_liar
 run cargo test --test storm history::
 CUTS=$cuts STORM_SEED=$seed RESTARTS=$restarts SILENCE_SECONDS=$silence run scripts/storm.sh cuts:: restarts:: silence::
+for part in cuts restarts silence; do
+    grep -qE "^(test .* \.\.\. )?$part: " "$counts" || { echo "prove: nothing of $part ran; see $counts" >&2; exit 1; }
+done
 for ((storm = 1; storm <= storms; storm++)); do
     STORM_SEED=$((seed + storm)) STORM_SECONDS=$seconds run scripts/storm.sh storm::no_storm
 done
