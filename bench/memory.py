@@ -26,7 +26,7 @@ def arguments():
 
 def main():
     args = arguments()
-    host = spin_version() or "bundled host"
+    host = (spin_version() or "bundled host").split(" (")[0]
     service = Target("service", manifest=ROOT / "spin.toml")
     # Of `spin up` the process that serves is the child; a pod has that one only.
     server = proc.tree(service.pid)[-1]
