@@ -69,6 +69,7 @@ restore() { # the files of a mutant
 
 # A mutant may well leave something unused, which is no fault of its kind.
 unset RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS
+export RUNTIME=bundled
 # A small module is not the point here, and this is quicker to build.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 build() { # for the test given as cargo's arguments

@@ -38,6 +38,7 @@ scripts/secrets.sh "$copy/deploy/secrets/secrets.env" >/dev/null
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy
 case ${1:-} in
     '') "$tools/venv/bin/python" -m check "$copy" "$kubectl" ;;
-    links) "$tools/venv/bin/python" -m check.links "$copy" "$kubectl" "$2" ;;
+    links) [ $# -eq 2 ] || fail "usage: scripts/verify-deploy.sh [links OVERLAY]"
+        "$tools/venv/bin/python" -m check.links "$copy" "$kubectl" "$2" ;;
     *) fail "usage: scripts/verify-deploy.sh [links OVERLAY]" ;;
 esac

@@ -114,8 +114,8 @@ impl Settings {
                 deadline_ms: pg_deadline_ms,
             }
             .to_string(),
-            pg_ca: Some(checked("pg_ca", is_pem_or_empty, "must be a certificate in PEM, or empty")?)
-                .filter(|pem| !pem.is_empty()),
+            pg_ca: Some(checked("pg_ca", is_pem_or_blank, "must be a certificate in PEM, or empty")?)
+                .filter(|pem| !pem.trim().is_empty()),
             key_retention: Duration::from_secs(number("key_retention_seconds", 1, MAX_RETENTION_SECONDS)?),
             redis_deadline: Duration::from_millis(number("redis_deadline_ms", 1, MAX_DEADLINE_MS)?),
             pg_deadline: Duration::from_millis(pg_deadline_ms),
@@ -155,9 +155,8 @@ fn is_sslmode(mode: &str) -> bool {
 }
 
 /// Whether it is PEM at all. The host reads the certificate, each time a connection is opened.
-fn is_pem_or_empty(pem: &str) -> bool {
-    let pem = pem.trim();
-    pem.is_empty() || pem.starts_with("-----BEGIN CERTIFICATE-----") && pem.ends_with("-----END CERTIFICATE-----")
+fn is_pem_or_blank(pem: &str) -> bool {
+    pem.trim().is_empty() || pem.contains("-----BEGIN CERTIFICATE-----") && pem.contains("-----END CERTIFICATE-----")
 }
 
 /// The address with its user and password, percent-encoded as a URL's user info has to be.
@@ -208,7 +207,7 @@ impl fmt::Display for PgSession<'_> {
             quoted(self.password),
             quoted(self.database),
             self.sslmode,
-            // For each address of a name, in whole seconds: behind one that swallows packets a second one still has time.
+            // For each address of a name, in whole seconds: from 2 s on, one that swallows packets leaves time for the next.
             (self.deadline_ms / 2000).max(1),
             // In whole seconds, so rounded up: the deadline comes first.
             self.deadline_ms.div_ceil(1000),
@@ -333,6 +332,14 @@ mod tests {
         ] {
             assert!(with(name, value).is_ok(), "{name} {value}");
         }
+    }
+
+    #[test]
+    fn a_blank_authority_is_none_and_text_around_one_is_left_to_the_host() {
+        for blank in ["", "\n", " \r\n"] {
+            assert_eq!(with("pg_ca", blank).unwrap().pg_ca, None, "{blank:?}");
+        }
+        assert!(with("pg_ca", &format!("Issuer: us\n{CA}")).unwrap().pg_ca.is_some());
     }
 
     #[test]

@@ -137,9 +137,11 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
 fn refuse_tls(allowed_hosts: &[AllowedHost], variables: &BTreeMap<String, String>) -> Result<()> {
     let is_tls = allowed_hosts.iter().any(|host| host.names_scheme("rediss"));
     ensure!(!is_tls, "rediss:// is TLS, which needs Spin: this host has none");
-    // The one setting that only the component's own variables tell. With `prefer` Spin would use TLS where it is offered.
+    // Two settings that only the component's own variables tell. With `prefer` Spin would use TLS where it is offered.
     let mode = variables.get("pg_sslmode").map_or("disable", String::as_str);
     ensure!(mode == "disable", "pg_sslmode = {mode:?} is TLS, which needs Spin: this host has none");
+    let authority = variables.get("pg_ca").map_or("", String::as_str);
+    ensure!(authority.trim().is_empty(), "pg_ca is for TLS, which needs Spin: this host has none");
     Ok(())
 }
 
@@ -200,17 +202,17 @@ mod tests {
 spin_manifest_version = 2
 application = { name = "order", version = "0.1.0" }
 [variables]
-redis_host = { default = "localhost", description = "a host" }
+redis_address = { default = "redis://localhost:6379", description = "an address" }
 pg_password = { required = true, secret = true }
 [[trigger.http]]
 route = "/..."
 component = "order"
 [component.order]
 source = "target/order.wasm"
-allowed_outbound_hosts = ["redis://{{ redis_host }}:6379", "postgres://*:*"]
+allowed_outbound_hosts = ["{{ redis_address }}", "postgres://*:*"]
 [component.order.variables]
 password = "{{pg_password}}"
-url = "redis://{{ redis_host }}/{{ redis_host }}"
+twice = "{{ redis_address }} {{redis_address}}"
 "#;
 
     fn resolve_with(text: &str, environment: &[(&str, &str)]) -> Result<App> {
@@ -225,13 +227,14 @@ url = "redis://{{ redis_host }}/{{ redis_host }}"
     fn templates_take_defaults_and_the_environment() {
         let app = resolve_with(MANIFEST, &[PASSWORD]).unwrap();
         assert_eq!(app.variables["password"], "secret");
-        assert_eq!(app.variables["url"], "redis://localhost/localhost");
+        assert_eq!(app.variables["twice"], "redis://localhost:6379 redis://localhost:6379");
         assert_eq!(app.source, Path::new("dir/target/order.wasm"));
     }
 
     #[test]
     fn only_allowed_hosts_are_allowed() {
-        let app = resolve_with(MANIFEST, &[PASSWORD, ("SPIN_VARIABLE_REDIS_HOST", "10.0.0.7")]).unwrap();
+        let app =
+            resolve_with(MANIFEST, &[PASSWORD, ("SPIN_VARIABLE_REDIS_ADDRESS", "redis://10.0.0.7:6379")]).unwrap();
         assert!(app.allows("redis", "10.0.0.7", 6379));
         assert!(!app.allows("redis", "10.0.0.7", 6380));
         assert!(!app.allows("redis", "localhost", 6379));
@@ -248,23 +251,23 @@ url = "redis://{{ redis_host }}/{{ redis_host }}"
 
     #[test]
     fn an_empty_host_is_refused() {
-        let error = resolve_with(MANIFEST, &[PASSWORD, ("SPIN_VARIABLE_REDIS_HOST", "")]);
+        let error = resolve_with(MANIFEST, &[PASSWORD, ("SPIN_VARIABLE_REDIS_ADDRESS", "redis://:6379")]);
         let error = format!("{:#}", error.unwrap_err());
         assert!(error.contains("\"redis://:6379\" is not"), "{error}");
-        assert!(error.contains("{{ redis_host }}"), "{error}");
+        assert!(error.contains("{{ redis_address }}"), "{error}");
     }
 
     #[test]
-    fn a_template_may_be_the_whole_entry() {
-        let text = MANIFEST.replace("redis://{{ redis_host }}:6379", "{{ redis_host }}");
-        let app = resolve_with(&text, &[PASSWORD, ("SPIN_VARIABLE_REDIS_HOST", "redis://[::1]:6380")]).unwrap();
+    fn a_template_may_be_a_part_of_the_entry() {
+        let text = MANIFEST.replace("\"{{ redis_address }}\"", "\"redis://{{ redis_address }}:6380\"");
+        let app = resolve_with(&text, &[PASSWORD, ("SPIN_VARIABLE_REDIS_ADDRESS", "[::1]")]).unwrap();
         assert!(app.allows("redis", "::1", 6380));
     }
 
     #[test]
     fn tls_is_refused_at_start() {
-        let text = MANIFEST.replace("redis://{{ redis_host }}:6379", "rediss://{{ redis_host }}:6379");
-        assert!(resolve_with(&text, &[PASSWORD]).unwrap_err().to_string().starts_with("rediss:// is TLS"));
+        let secure = ("SPIN_VARIABLE_REDIS_ADDRESS", "rediss://localhost:6379");
+        assert!(resolve_with(MANIFEST, &[PASSWORD, secure]).unwrap_err().to_string().starts_with("rediss:// is TLS"));
         for (mode, is_served) in [("disable", true), ("prefer", false), ("require", false)] {
             let text = format!("{MANIFEST}pg_sslmode = {mode:?}\n");
             assert_eq!(resolve_with(&text, &[PASSWORD]).is_ok(), is_served, "{mode}");

@@ -173,12 +173,14 @@ async fn a_setting_that_does_not_parse_takes_only_the_orders_away() {
 #[tokio::test]
 async fn the_bundled_host_refuses_tls_at_start() {
     if is_spin() {
+        println!("Spin has TLS");
         return;
     }
     for (name, value) in [
         ("SPIN_VARIABLE_REDIS_ADDRESS", "rediss://127.0.0.1:6380"),
         ("SPIN_VARIABLE_PG_SSLMODE", "require"),
         ("SPIN_VARIABLE_PG_SSLMODE", "prefer"),
+        ("SPIN_VARIABLE_PG_CA", "-----BEGIN CERTIFICATE-----"),
     ] {
         let mut host = Command::new("target/host/order-host");
         host.args(["--listen", "127.0.0.1:0"]).env(name, value).kill_on_drop(true);

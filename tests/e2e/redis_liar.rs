@@ -83,8 +83,9 @@ async fn liar(lie: watch::Receiver<Lie>, told: Arc<AtomicUsize>) -> u16 {
                     tokio::select! {
                         _ = lie.changed() => return,
                         read = socket.read(&mut asked) => {
-                            told.fetch_add(1, Ordering::SeqCst);
-                            let gone = !matches!(read, Ok(1..)) || socket.write_all(reply).await.is_err();
+                            let asked = matches!(read, Ok(1..));
+                            told.fetch_add(usize::from(asked), Ordering::SeqCst);
+                            let gone = !asked || socket.write_all(reply).await.is_err();
                             if gone || breaks_off {
                                 return;
                             }
@@ -244,17 +245,19 @@ async fn a_full_redis_keeps_its_connection() {
 /// One after another, so that a few instances have them all.
 #[tokio::test]
 async fn a_silent_redis_costs_an_instance_one_deadline() {
-    let app = TestApp::start().await;
+    // Longer than PostgreSQL's part takes on any machine.
+    let deadline = Duration::from_millis(1500);
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_DEADLINE_MS", &deadline.as_millis().to_string())]).await;
     let known = fresh_key();
     let placed = app.place(&known, ORDER).await;
     app.redis.stall();
     let mut late = 0;
-    for _ in 0..60 {
+    for _ in 0..30 {
         let started = Instant::now();
         app.place(&known, ORDER).await.assert_replay_of(&placed);
-        late += u32::from(started.elapsed() >= REDIS_DEADLINE);
+        late += u32::from(started.elapsed() >= deadline);
     }
-    assert!((1..=6).contains(&late), "{late} of 60 requests waited for Redis");
+    assert!((1..=5).contains(&late), "{late} of 30 requests waited for Redis");
     assert_eq!(app.get("/readyz").await.json()["redis"], "down");
 
     // It is asked again before long.

@@ -1,4 +1,4 @@
-//! Starts the bundled host on real stores, each behind a proxy that a test can make refuse or stall.
+//! Starts the service, on the bundled host or on Spin, over real stores, each behind a proxy that a test can make refuse or stall.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -39,11 +39,10 @@ pub fn is_spin() -> bool {
     std::env::var("RUNTIME").is_ok_and(|runtime| runtime == "spin")
 }
 
-/// A process that serves the component. It has a process group of its own: `spin up` is two processes.
+/// A process that serves the component. Spin has a process group of its own, since `spin up` is two processes.
 pub struct Service {
     pub url: String,
     pub process: Child,
-    group: u32,
 }
 
 impl Service {
@@ -51,8 +50,11 @@ impl Service {
         let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
         command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] }).arg(manifest);
         command.args(["--listen", "127.0.0.1:0"]).envs(variables.iter().copied());
-        let mut process =
-            command.stdout(Stdio::piped()).stderr(log).process_group(0).spawn().expect("`make test` builds it");
+        if is_spin() {
+            command.process_group(0);
+        }
+        let process = command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn();
+        let mut process = process.expect("`make test` builds it");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = loop {
             let line = lines.next_line().await.unwrap().expect("it says where it serves");
@@ -62,16 +64,17 @@ impl Service {
         };
         // Nobody may be left with a pipe that fills up.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let group = process.id().expect("it runs");
-        Self { url, process, group }
+        Self { url, process }
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let group = format!("-{}", self.group);
-        // The shell's own `kill`: bare Debian has no other.
-        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL \"$1\"", "sh", &group]).status();
+        if let (Some(pid), true) = (self.process.id(), is_spin()) {
+            // The shell's own `kill`: bare Debian has no other.
+            let group = format!("-{pid}");
+            let _ = std::process::Command::new("sh").args(["-c", "kill -KILL \"$1\"", "sh", &group]).status();
+        }
     }
 }
 
