@@ -67,9 +67,23 @@ async fn statuses(app: &TestApp) -> Vec<(&'static str, u16)> {
     statuses
 }
 
+/// What the fuzz targets begin with, by its name.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let files = std::fs::read_dir(format!("fuzz/seeds/{target}")).unwrap().map(|file| file.unwrap().path());
+    files.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())).collect()
+}
+
 #[tokio::test]
 async fn the_largest_inputs_pass_on_a_quarter_of_the_stack() {
     let app = TestApp::start_manifest(&manifest_with_stack(STACK_SIZE / 4), &[]).await;
+    for (name, body) in seeds("body") {
+        let status = app.post(&fresh_key(), body).send().await.unwrap().status();
+        assert!(status == 201 || status == 422, "{name}: {status}");
+    }
+    for (name, query) in seeds("query") {
+        let status = app.get(&format!("/orders?{}", String::from_utf8(query).unwrap().trim())).await.status;
+        assert!(status == 200 || status == 400, "{name}: {status}");
+    }
     let expected = [
         ("largest", 201),
         ("faulty", 422),
