@@ -46,6 +46,8 @@ echo "== on $runtime"
 scripts/runtime.sh build >>"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
 forget=$(scripts/services.sh own)
 eval "$forget"
+# Settings for another service; ours come with the stores.
+unset "${!SPIN_VARIABLE_@}"
 scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"

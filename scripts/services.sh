@@ -330,8 +330,8 @@ own() {
         say "$name is set and ignored: this uses stores of its own only"
         echo "unset $name"
     done
-    # The password of that database's role, and settings for another service; ours come with `env`.
-    echo unset PG_SERVICE_PASSWORD "${!SPIN_VARIABLE_@}"
+    # The password of that database's role; our own comes with `env`.
+    echo "unset PG_SERVICE_PASSWORD"
 }
 
 # ---- commands

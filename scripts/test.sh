@@ -15,6 +15,8 @@ quiet_step() {
 
 forget=$(scripts/services.sh own)
 eval "$forget"
+# Settings for another service; ours come with the stores.
+unset "${!SPIN_VARIABLE_@}"
 if [ -n "${BASE_URL:-}" ]; then
     echo "test: BASE_URL is set and ignored: this tests services of its own only" >&2
     unset BASE_URL
