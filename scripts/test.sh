@@ -29,6 +29,9 @@ case ${RUNTIME:-} in
 esac
 on_bundled_host() { [[ " ${runtimes[*]} " == *" bundled "* ]]; }
 
+if [[ " ${runtimes[*]} " == *" spin "* ]] && ! command -v openssl >/dev/null; then
+    scripts/install.sh openssl || { echo "test: openssl is missing: on Spin the tests make certificates; install it" >&2; exit 1; }
+fi
 scripts/toolchain.sh
 step scripts/versions.sh
 # Early, so that what a machine lacks is said before anything is built.
