@@ -4,7 +4,8 @@
 Run it by scripts/bench.sh, which builds what is measured and starts private stores.
 The report is bench.json, bench.md and three SVG plots.
 `scripts/bench.sh anatomy` tells instead what one request waits for, call by call;
-`scripts/bench.sh instructions` what the host executes for one, `scripts/bench.sh memory` what it keeps in memory.
+`scripts/bench.sh instructions` what the host executes for one, `scripts/bench.sh memory`
+what it keeps in memory, `scripts/bench.sh slow` what slow clients cost the others.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 # Measures the service beside its peers and its stores; arguments go to bench/bench.py, --help lists them.
 # `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py);
 # `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py);
-# `scripts/bench.sh memory`: how much memory the host takes under many clients (bench/memory.py).
+# `scripts/bench.sh memory`: how much memory the host takes under many clients (bench/memory.py);
+# `scripts/bench.sh slow`: what clients that stall or read slowly cost the others (bench/slow.py).
 # The stores are private: in .local/bench, durable as in production, stopped at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +12,7 @@ fail() { echo "bench: $*" >&2; exit 1; }
 
 program=bench/bench.py
 case ${1:-} in
-    anatomy | instructions | memory) program=bench/$1.py; shift ;;
+    anatomy | instructions | memory | slow) program=bench/$1.py; shift ;;
 esac
 for argument in "$@"; do
     case $argument in -h | --help) exec python3 "$program" --help ;; esac

@@ -1,24 +1,32 @@
 //! Routes and handlers: what a client sends, what it gets.
 
+use std::str::FromStr;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::change_order::{Change, change_order};
-use crate::idempotency::{Answer, IdempotencyKey, InvalidKey, KeyStore};
-use crate::order::{Filter, NewOrder, Order, OrderStore, Status, Timestamp};
+use crate::idempotency::{IdempotencyKey, KeyStore};
+use crate::order::{OrderStore, Timestamp};
 use crate::pages;
-use crate::place_order::{Outcome, place_order};
-use crate::problem::{Cause, MERGE_PATCH, Problem};
+use crate::problem::{Cause, Problem};
 use crate::settings::InvalidSetting;
-use crate::trace::{self, KeyStart, OrderId};
+use crate::trace::{KeyStart, OrderId};
 
 use documents::{document, page};
+use head::idempotency_key;
+use list::list_orders;
+use orders::{create_order, order_id, patch_order, show_order};
+
+pub use head::{MISSPELT_KEYS, headers_read};
 
 mod documents;
+mod head;
 mod list;
+mod orders;
+mod preconditions;
+mod query;
 
 /// Largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -32,26 +40,8 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 const JSON: &str = "application/json";
 /// RFC 9512.
 const YAML: &str = "application/yaml";
-
-/// The headers that a request of this method is read for: each one fetched from the host costs, and proxies add many.
-pub fn headers_read(method: &Method) -> &'static [&'static str] {
-    match *method {
-        Method::GET | Method::HEAD => &["if-none-match"],
-        Method::POST => &["content-type", "idempotency-key"],
-        Method::PATCH => &["content-type", "if-match"],
-        _ => &[],
-    }
-}
-
-/// What a request needs from outside. Time and ids come in as values, so that the core stays pure.
-pub struct Context<'a, K, O> {
-    /// The stores, or which setting keeps the service from knowing them. Without them the pages still answer.
-    pub stores: Result<Stores<'a, K, O>, InvalidSetting>,
-    /// The time of the request.
-    pub now: Timestamp,
-    /// The id of the order, should this request place one.
-    pub order_id: Uuid,
-}
+/// What is old a moment later: a list, a problem, the service's own state.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The two stores.
 pub struct Stores<'a, K, O> {
@@ -61,34 +51,50 @@ pub struct Stores<'a, K, O> {
     pub orders: &'a O,
 }
 
-impl<'a, K, O> Context<'a, K, O> {
-    fn stores(&self) -> Result<&Stores<'a, K, O>, Problem> {
-        self.stores.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()))
-    }
+/// The stores, or which setting keeps the service from knowing them. Without them the pages still answer.
+pub type FoundStores<'a, K, O> = Result<Stores<'a, K, O>, InvalidSetting>;
+
+/// A request's body, once it is whole. Time and ids come in as values, so that the core stays pure.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// One longer than [`MAX_BODY_BYTES`] may be cut, as long as it is still longer.
+    pub body: Bytes,
+    /// The time at which the request was whole.
+    pub at: Timestamp,
+    /// The id of the order, should this request place one.
+    pub order_id: Uuid,
 }
 
-/// Answers one request. A body longer than [`MAX_BODY_BYTES`] may come cut, as long as it is still longer.
+/// Answers one request. Its `body` is asked for only if the head is accepted, so that a client that waits with
+/// `Expect: 100-continue` need not send one in vain.
 pub async fn respond<K: KeyStore, O: OrderStore>(
-    context: &Context<'_, K, O>,
-    request: Request<Bytes>,
+    stores: &FoundStores<'_, K, O>,
+    head: &Request<()>,
+    body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
-    let is_head = request.method() == Method::HEAD;
     // The log names both, whatever becomes of the request.
-    let key = idempotency_key(request.headers());
+    let key = idempotency_key(head);
     let key_start = key.as_ref().ok().map(KeyStart::of);
-    let route = Route::of(request.uri().path());
+    let route = Route::of(head.uri().path());
     let path_id = match route {
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
-    let mut response = answer(context, route, key, &request).await.unwrap_or_else(Problem::into_response);
+    let mut response = answer(stores, route, key, head, body).await.unwrap_or_else(Problem::into_response);
     if let Some(start) = key_start {
         response.extensions_mut().insert(start);
     }
     if let Some(id) = path_id {
         response.extensions_mut().insert(OrderId(id));
     }
-    if is_head {
+    // The length lets a client see that an answer was cut: without it the host ends the body of an instance that
+    // died behind the head as if it were whole. An empty body is that of a 304.
+    let length = response.body().len();
+    if length > 0 {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    if head.method() == Method::HEAD {
         *response.body_mut() = Bytes::new();
     }
     response
@@ -121,7 +127,7 @@ impl<'a> Route<'a> {
             ["problems"] | ["problems", ""] => Self::Problems,
             ["problems", slug] => Self::Problem(slug),
             ["orders"] => Self::Orders,
-            ["orders", id] => Self::Order(id),
+            ["orders", id] if !id.is_empty() => Self::Order(id),
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Readiness,
             _ => return None,
@@ -155,110 +161,33 @@ impl<'a> Route<'a> {
 }
 
 async fn answer<K: KeyStore, O: OrderStore>(
-    context: &Context<'_, K, O>,
+    stores: &FoundStores<'_, K, O>,
     route: Option<Route<'_>>,
     key: Result<IdempotencyKey, Problem>,
-    request: &Request<Bytes>,
+    head: &Request<()>,
+    body: impl Future<Output = Result<Received, Problem>>,
 ) -> Result<Response<Bytes>, Problem> {
     let route = route.ok_or(Problem::NotFound)?;
-    let method = match request.method() {
+    let method = match head.method() {
         &Method::HEAD => &Method::GET,
         method => method,
     };
-    let headers = request.headers();
+    let found = || stores.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()));
+    let headers = head.headers();
     match (method, route) {
         (&Method::GET, Route::Home) => page(headers, pages::HOME),
         (&Method::GET, Route::OpenApi) => document(headers, YAML, include_str!("../docs/openapi.yaml")),
-        (&Method::GET, Route::Problems) => page(headers, pages::problem_list()),
+        (&Method::GET, Route::Problems) => page(headers, pages::problem_list(head.uri().path())),
         (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
-        (&Method::GET, Route::Orders) => list::list_orders(context.stores()?.orders, request.uri().query()).await,
-        (&Method::POST, Route::Orders) => create_order(context, key, request).await,
-        (&Method::GET, Route::Order(id)) => show_order(context.stores()?.orders, id, headers).await,
-        (&Method::PATCH, Route::Order(id)) => patch_order(context, id, request).await,
-        (&Method::GET, Route::Health) => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#))),
-        (&Method::GET, Route::Readiness) => readiness(context).await,
+        (&Method::GET, Route::Orders) => list_orders(found()?.orders, head.uri().query()).await,
+        (&Method::POST, Route::Orders) => create_order(found()?, key, head, body).await,
+        (&Method::GET, Route::Order(id)) => show_order(found()?.orders, id, head).await,
+        (&Method::PATCH, Route::Order(id)) => patch_order(found()?, id, head, body).await,
+        (&Method::GET, Route::Health) => {
+            Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE))
+        }
+        (&Method::GET, Route::Readiness) => readiness(stores).await,
         (_, route) => Err(Problem::MethodNotAllowed { allow: route.methods() }),
-    }
-}
-
-async fn create_order<K: KeyStore, O: OrderStore>(
-    context: &Context<'_, K, O>,
-    key: Result<IdempotencyKey, Problem>,
-    request: &Request<Bytes>,
-) -> Result<Response<Bytes>, Problem> {
-    let stores = context.stores()?;
-    require_media_type(request.headers(), JSON)?;
-    let key = key?;
-    let new_order = NewOrder::parse(bounded_body(request)?)?;
-    match place_order(stores.keys, stores.orders, &key, new_order, context.order_id, context.now).await? {
-        Outcome::Placed(answer) => created(answer, "false", trace::Outcome::Placed),
-        Outcome::ReplayedFromRedis(answer) => created(answer, "true", trace::Outcome::ReplayedFromRedis),
-        Outcome::ReplayedFromPostgres(answer) => created(answer, "true", trace::Outcome::ReplayedFromPostgres),
-        Outcome::KeyReused => Err(Problem::IdempotencyKeyReused),
-    }
-}
-
-fn created(answer: Answer, replayed: &'static str, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
-    let mut response = json_response(StatusCode::CREATED, answer.body);
-    let headers = response.headers_mut();
-    headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
-    headers.insert(header::ETAG, etag(1)?);
-    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static(replayed));
-    response.extensions_mut().insert(outcome);
-    response.extensions_mut().insert(OrderId(answer.order_id));
-    Ok(response)
-}
-
-async fn show_order(orders: &impl OrderStore, id: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Problem> {
-    let order = orders.find(order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
-    let etag = etag(order.version)?;
-    if matches(headers, &etag) { Ok(not_modified(etag)) } else { present_order(&order) }
-}
-
-fn not_modified(etag: HeaderValue) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
-    response.headers_mut().insert(header::ETAG, etag);
-    response
-}
-
-async fn patch_order<K: KeyStore, O: OrderStore>(
-    context: &Context<'_, K, O>,
-    id: &str,
-    request: &Request<Bytes>,
-) -> Result<Response<Bytes>, Problem> {
-    let stores = context.stores()?;
-    let id = order_id(id)?;
-    require_media_type(request.headers(), MERGE_PATCH)?;
-    let versions = named_versions(request.headers())?;
-    let status = Status::parse_patch(bounded_body(request)?)?;
-    match change_order(stores.orders, id, &versions, status, context.now).await? {
-        Change::Made(order) => changed(&order, trace::Outcome::Changed),
-        Change::Repeated(order) => changed(&order, trace::Outcome::ChangeRepeated),
-        Change::NotFound => Err(Problem::OrderNotFound),
-        Change::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
-        Change::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
-    }
-}
-
-fn changed(order: &Order, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
-    let mut response = present_order(order)?;
-    response.extensions_mut().insert(outcome);
-    Ok(response)
-}
-
-/// The order as it is now.
-fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
-    let mut response = json_response(StatusCode::OK, order.json()?);
-    response.headers_mut().insert(header::ETAG, etag(order.version)?);
-    Ok(response)
-}
-
-/// One spelling per resource: the hyphenated one that `Location` gives.
-fn order_id(id: &str) -> Result<Uuid, Problem> {
-    match Uuid::parse_str(id) {
-        Ok(uuid) if id.len() == 36 => Ok(uuid),
-        _ => Err(Problem::OrderNotFound),
     }
 }
 
@@ -269,8 +198,8 @@ struct Readiness {
     redis: &'static str,
 }
 
-async fn readiness<K: KeyStore, O: OrderStore>(context: &Context<'_, K, O>) -> Result<Response<Bytes>, Problem> {
-    let (redis_up, check) = match &context.stores {
+async fn readiness<K: KeyStore, O: OrderStore>(stores: &FoundStores<'_, K, O>) -> Result<Response<Bytes>, Problem> {
+    let (redis_up, check) = match stores {
         Ok(stores) => (stores.keys.is_up().await, stores.orders.check().await.map_err(|error| error.to_string())),
         Err(invalid) => (false, Err(invalid.to_string())),
     };
@@ -281,69 +210,25 @@ async fn readiness<K: KeyStore, O: OrderStore>(context: &Context<'_, K, O>) -> R
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
     let readiness = Readiness { status, postgres: word(check.is_ok()), redis: word(redis_up) };
-    let mut response = json_response(status_code, to_json(&readiness)?);
+    let mut response = json_response(status_code, to_json(&readiness)?, NO_STORE);
     if let Err(cause) = check {
         response.extensions_mut().insert(Cause(cause));
     }
     Ok(response)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
-    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Err(Problem::IdempotencyKeyMissing),
-        (Some(line), None) => IdempotencyKey::parse(line.as_bytes()).map_err(Problem::IdempotencyKeyInvalid),
-        (Some(_), Some(_)) => Err(Problem::IdempotencyKeyInvalid(InvalidKey::Repeated)),
-    }
+/// What a client has already, under its conditions.
+fn not_modified(etag: HeaderValue, cache_control: HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().insert(header::ETAG, etag);
+    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
+    response
 }
 
-fn require_media_type(headers: &HeaderMap, accepted: &'static str) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default();
-    match essence.trim().eq_ignore_ascii_case(accepted) {
-        true => Ok(()),
-        false => Err(Problem::UnsupportedMediaType { accepted }),
-    }
-}
-
-fn bounded_body(request: &Request<Bytes>) -> Result<&Bytes, Problem> {
-    match request.body() {
-        body if body.len() <= MAX_BODY_BYTES => Ok(body),
-        _ => Err(Problem::PayloadTooLarge),
-    }
-}
-
-/// The versions that `If-Match` names, by the strong comparison that RFC 9110 asks for: a weak tag, or one that is
-/// no version, names none. `*` is refused like a missing header, since it would overwrite what its sender never saw.
-fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
-    let tags: Vec<_> = entity_tags(headers, header::IF_MATCH).collect();
-    if tags.is_empty() || tags.contains(&&b"*"[..]) {
-        return Err(Problem::PreconditionRequired);
-    }
-    let version = |tag: &[u8]| {
-        let digits = std::str::from_utf8(tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
-        // One spelling per version: `"01"` is another tag than `"1"`.
-        digits.parse().ok().filter(|version: &i64| *version >= 1 && version.to_string() == digits)
-    };
-    Ok(tags.into_iter().filter_map(version).collect())
-}
-
-fn entity_tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|tag| !tag.is_empty())
-}
-
-/// Whether `If-None-Match` names `etag`, by the weak comparison that RFC 9110 asks for.
-fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    entity_tags(headers, header::IF_NONE_MATCH)
-        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
-}
-
-fn etag(version: i64) -> Result<HeaderValue, Problem> {
-    header_value(format!("\"{version}\""))
+/// A whole number in its one spelling, without a plus sign, a space or a leading zero: `"01"` is another tag than `"1"`.
+fn whole_number<N: FromStr + ToString>(text: &str) -> Option<N> {
+    text.parse().ok().filter(|number: &N| number.to_string() == text)
 }
 
 fn header_value(text: String) -> Result<HeaderValue, Problem> {
@@ -354,9 +239,10 @@ fn to_json(value: &impl Serialize) -> Result<Bytes, Problem> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|cause| Problem::Internal(cause.to_string()))
 }
 
-fn json_response(status: StatusCode, body: Bytes) -> Response<Bytes> {
+fn json_response(status: StatusCode, body: Bytes, cache_control: HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
     response
 }

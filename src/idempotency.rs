@@ -7,91 +7,9 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::order::NewOrder;
 
-/// Longest key, in characters. It bounds the index entry in PostgreSQL and the key in Redis.
-pub const MAX_KEY_CHARS: usize = 255;
+pub use key::{IdempotencyKey, InvalidKey, MAX_KEY_CHARS};
 
-/// A client's name for one intended order: 1 to 255 printable ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey(String);
-
-/// Why a key was refused. The text is meant for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
-    /// Nothing is left after trimming or unquoting.
-    #[error("the key is empty")]
-    Empty,
-    /// More than [`MAX_KEY_CHARS`] after unquoting.
-    #[error("the key is longer than 255 characters")]
-    TooLong,
-    /// A control character or a byte outside ASCII.
-    #[error("the key has a character that is not printable ASCII")]
-    NotPrintable,
-    /// A comma may be two header lines joined by a proxy.
-    #[error("a key without quotes must not contain a comma or a quote; send it quoted")]
-    BareDelimiter,
-    /// A quoted key whose quote never closes.
-    #[error("the quoted key has no closing quote")]
-    Unclosed,
-    /// A backslash before anything but a quote or a backslash.
-    #[error("in a quoted key a backslash may only stand before a quote or a backslash")]
-    BadEscape,
-    /// Something other than `;parameters` behind the closing quote.
-    #[error("text after the closing quote is not a parameter")]
-    TrailingText,
-    /// Two header lines.
-    #[error("the Idempotency-Key header is given more than once")]
-    Repeated,
-}
-
-impl IdempotencyKey {
-    /// Reads a header's value: a bare key, or a quoted string as in RFC 8941 with its parameters ignored.
-    pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
-        let value = value.trim_ascii();
-        let key = match value.split_first() {
-            None => return Err(InvalidKey::Empty),
-            Some((b'"', rest)) => unquote(rest)?,
-            Some(_) if value.iter().any(|b| matches!(b, b',' | b'"')) => return Err(InvalidKey::BareDelimiter),
-            Some(_) => value.to_vec(),
-        };
-        if key.is_empty() {
-            return Err(InvalidKey::Empty);
-        }
-        if !key.iter().all(|b| matches!(b, b' '..=b'~')) {
-            return Err(InvalidKey::NotPrintable);
-        }
-        if key.len() > MAX_KEY_CHARS {
-            return Err(InvalidKey::TooLong);
-        }
-        String::from_utf8(key).map(Self).map_err(|_| InvalidKey::NotPrintable)
-    }
-
-    /// The key without quotes, as both stores hold it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// `rest` begins behind the opening quote.
-fn unquote(rest: &[u8]) -> Result<Vec<u8>, InvalidKey> {
-    let mut key = Vec::with_capacity(rest.len());
-    let mut bytes = rest.iter();
-    loop {
-        match bytes.next() {
-            None => return Err(InvalidKey::Unclosed),
-            Some(b'"') => break,
-            Some(b'\\') => match bytes.next() {
-                Some(escaped @ (b'"' | b'\\')) => key.push(*escaped),
-                Some(_) => return Err(InvalidKey::BadEscape),
-                None => return Err(InvalidKey::Unclosed),
-            },
-            Some(byte) => key.push(*byte),
-        }
-    }
-    match bytes.as_slice().trim_ascii_start().first() {
-        None | Some(b';') => Ok(key),
-        Some(_) => Err(InvalidKey::TrailingText),
-    }
-}
+mod key;
 
 /// SHA-256 over the meaning of an order: white space, member order and number spelling do not reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +91,7 @@ impl KeyRecord {
 /// XXH64, against accidents: whoever can write to Redis can compute any sum that has no secret in it.
 /// The key is its seed, so that an entry copied to another key cannot be replayed there.
 fn checksum(key: &IdempotencyKey, content: &[u8]) -> [u8; 8] {
-    xxh64(content, xxh64(key.0.as_bytes(), 0)).to_be_bytes()
+    xxh64(content, xxh64(key.as_str().as_bytes(), 0)).to_be_bytes()
 }
 
 /// The fast memory of answers. Losing it, wholly or in part, must change no answer.
@@ -194,42 +112,6 @@ pub trait KeyStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parsed(value: &str) -> Result<String, InvalidKey> {
-        IdempotencyKey::parse(value.as_bytes()).map(|key| key.0)
-    }
-
-    #[test]
-    fn a_quoted_key_and_a_bare_key_are_one() {
-        assert_eq!(parsed("abc-1"), Ok("abc-1".into()));
-        assert_eq!(parsed("  \"abc-1\"  "), Ok("abc-1".into()));
-        assert_eq!(parsed("\"abc-1\";a=1; b"), Ok("abc-1".into()));
-        assert_eq!(parsed(r#""a\"b\\c,d""#), Ok(r#"a"b\c,d"#.into()));
-        assert_eq!(parsed("a\\b c"), Ok("a\\b c".into()));
-    }
-
-    #[test]
-    fn every_malformed_key_is_named() {
-        for (value, expected) in [
-            ("", InvalidKey::Empty),
-            ("   ", InvalidKey::Empty),
-            ("\"\"", InvalidKey::Empty),
-            ("a,b", InvalidKey::BareDelimiter),
-            ("a\"b", InvalidKey::BareDelimiter),
-            ("\"ab", InvalidKey::Unclosed),
-            ("\"ab\\", InvalidKey::Unclosed),
-            ("\"a\\b\"", InvalidKey::BadEscape),
-            ("\"ab\"c", InvalidKey::TrailingText),
-            ("ключ", InvalidKey::NotPrintable),
-            ("a\tb", InvalidKey::NotPrintable),
-            ("\"a\u{7f}\"", InvalidKey::NotPrintable),
-        ] {
-            assert_eq!(parsed(value), Err(expected), "{value:?}");
-        }
-        assert!(parsed(&"k".repeat(255)).is_ok());
-        assert_eq!(parsed(&"k".repeat(256)), Err(InvalidKey::TooLong));
-        assert!(parsed(&format!("\"{}\"", "\\\"".repeat(255))).is_ok());
-    }
 
     #[test]
     fn the_fingerprint_covers_every_field_and_nothing_else() {

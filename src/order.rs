@@ -14,6 +14,11 @@ mod parse;
 /// Largest integer that every JSON reader holds exactly: 2^53 - 1.
 pub const MAX_TOTAL: i64 = 9_007_199_254_740_991;
 
+/// Where a page of the list ends, in bytes of its items and comments: the order that reaches this is the last one.
+///
+/// A client may take a page as slowly as it likes, and the service keeps all of it until then.
+pub const PAGE_BYTES: usize = 256 * 1024;
+
 /// An instant in UTC with milliseconds.
 pub type Timestamp = DateTime<Utc>;
 
@@ -159,6 +164,15 @@ pub struct Filter {
     pub before: Option<Uuid>,
 }
 
+/// A part of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Newest first.
+    pub orders: Vec<Order>,
+    /// Whether the list goes on behind them.
+    pub has_more: bool,
+}
+
 /// What an insert did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
@@ -221,8 +235,8 @@ pub trait OrderStore {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError>;
 
-    /// At most `limit` orders, newest first.
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError>;
+    /// At most `limit` orders, and no more of them than it takes to fill [`PAGE_BYTES`].
+    async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
 
     /// Fails unless the store answers and its schema is the one this build expects.
     async fn check(&self) -> Result<(), StoreError>;

@@ -10,7 +10,7 @@ use crate::problem::{Entry, Problem};
 /// Nothing but the page's own style and script runs, and nothing is fetched but the service itself.
 /// The hashes are those of the two files; a test tells when they are stale.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
-    style-src 'sha256-HHuakCbtJxjJDBjXZSTvNIZe5bJ9fxmuWWBOpQY5Ngc='; script-src 'sha256-yP97X84fnPGmt9iDTCUO4KRqmRWTp7Tx5Y/LtLRucdU='; \
+    style-src 'sha256-HHuakCbtJxjJDBjXZSTvNIZe5bJ9fxmuWWBOpQY5Ngc='; script-src 'sha256-lb7eK0op5caoGSTKpyxyU0j6nZFR7X4ZyQXrUj0FVLs='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The first page.
@@ -26,16 +26,18 @@ pub const HOME: &str = concat!(
     "</script>\n</body>\n</html>\n"
 );
 
-/// The page that lists all problems.
-pub fn problem_list() -> String {
+/// The page that lists all problems, at `path`.
+pub fn problem_list(path: &str) -> String {
+    // Links are relative, so that they lead to the right place behind a proxy's prefix too.
+    let base = if path.ends_with('/') { "" } else { "problems/" };
     let mut items = String::new();
     for entry in Problem::examples().iter().map(Problem::entry) {
         let Entry { slug, status, title, .. } = entry;
         let status = status.as_u16();
-        let _ = writeln!(items, "<li>{status} <a href=\"/problems/{slug}\">{title}</a>, <code>{slug}</code></li>");
+        let _ = writeln!(items, "<li>{status} <a href=\"{base}{slug}\">{title}</a>, <code>{slug}</code></li>");
     }
     let text = "Every refusal and every failure is one of these, as <code>application/problem+json</code> (RFC 9457).";
-    page("Problems", &format!("<p>{text}</p>\n<ul>\n{items}</ul>\n"))
+    page("Problems", if base.is_empty() { "../" } else { "./" }, &format!("<p>{text}</p>\n<ul>\n{items}</ul>\n"))
 }
 
 /// The page that the problem's `type` leads to, if there is such a problem.
@@ -48,16 +50,17 @@ pub fn problem(slug: &str) -> Option<String> {
         "<p class=\"muted\"><code>{slug}</code>, status {status}</p>\n<h2>What happened</h2>\n<p>{meaning}</p>\n\
          <h2>Does it help to send it again?</h2>\n<p>{retry}</p>\n<h2>An example</h2>\n<pre>{example}</pre>\n"
     );
-    Some(page(title, &facts))
+    Some(page(title, "../", &facts))
 }
 
-fn page(title: &str, content: &str) -> String {
+/// `home` is the way to the first page.
+fn page(title: &str, home: &str, content: &str) -> String {
     let style = include_str!("pages/style.css");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}: Order</title>\n\
          <link rel=\"icon\" href=\"data:,\">\n<style>{style}</style>\n</head>\n<body>\n\
-         <header><nav aria-label=\"Site\"><a href=\"/\">Order</a> / <a href=\"/problems/\">Problems</a></nav></header>\n\
+         <header><nav aria-label=\"Site\"><a href=\"{home}\">Order</a> / <a href=\"{home}problems/\">Problems</a></nav></header>\n\
          <main>\n<h1>{title}</h1>\n{content}</main>\n</body>\n</html>\n"
     )
 }
@@ -97,8 +100,10 @@ mod tests {
     #[test]
     fn a_page_is_one_file_that_fetches_nothing() {
         let pages = Problem::examples().map(|example| problem(example.entry().slug).unwrap());
-        for page in pages.iter().map(String::as_str).chain([HOME, &problem_list()]) {
-            for foreign in [" src=", "url(", "@import", "http://", "https://", " style=\"", " onclick="] {
+        for page in
+            pages.iter().map(String::as_str).chain([HOME, &problem_list("/problems/"), &problem_list("/problems")])
+        {
+            for foreign in [" src=", "url(", "@import", "http://", "https://", " style=\"", " onclick=", "=\"/"] {
                 assert!(!page.contains(foreign), "{foreign}");
             }
         }

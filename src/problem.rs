@@ -18,12 +18,15 @@ pub const MERGE_PATCH: &str = "application/merge-patch+json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// `POST /orders` without the header: 400.
-    IdempotencyKeyMissing,
+    IdempotencyKeyMissing {
+        /// A header that was sent, and may have been meant to be this one.
+        misspelt: Option<&'static str>,
+    },
     /// A key that breaks the syntax: 400.
     IdempotencyKeyInvalid(InvalidKey),
     /// A body that is no JSON: 400.
     MalformedJson(String),
-    /// A query parameter that is unknown, repeated or out of range: 400.
+    /// A query parameter that is unknown, repeated, out of range or badly encoded: 400.
     InvalidParameter(String),
     /// No such path: 404.
     NotFound,
@@ -34,6 +37,8 @@ pub enum Problem {
         /// The `Allow` header.
         allow: &'static str,
     },
+    /// The body did not come in time: 408.
+    RequestTimeout,
     /// Another request with the key is still running: 409.
     IdempotencyKeyInUse(String),
     /// No order goes from the one status to the other: 409.
@@ -50,11 +55,8 @@ pub enum Problem {
     },
     /// A body over the limit: 413.
     PayloadTooLarge,
-    /// Another media type than the method reads: 415.
-    UnsupportedMediaType {
-        /// The one it reads.
-        accepted: &'static str,
-    },
+    /// A body in another form than the method reads: 415.
+    UnsupportedMediaType(Unsupported),
     /// An order, or a change of one, against the rules: 422.
     InvalidOrder(Vec<Fault>),
     /// The key belongs to another order: 422.
@@ -67,6 +69,18 @@ pub enum Problem {
     StoreUnavailable(String),
 }
 
+/// What about the form of a body is not supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsupported {
+    /// The `Content-Type`.
+    MediaType {
+        /// The one that the method reads.
+        accepted: &'static str,
+    },
+    /// The `Content-Encoding`.
+    Coding,
+}
+
 /// What went wrong inside, for the log. Rides along in the response's extensions; no client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause(pub String);
@@ -77,6 +91,9 @@ pub struct Slug(pub &'static str);
 
 /// Seconds after which a retry is worth while: longer than a lock or a short outage lasts.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Most faults that one answer lists: a body of 64 KiB can have thousands.
+const MAX_ERRORS: usize = 100;
 
 #[derive(Serialize)]
 struct ProblemJson<'a> {
@@ -92,8 +109,11 @@ impl Problem {
     /// For the client; never a database's or a library's text about the inside.
     fn detail(&self) -> String {
         match self {
-            Self::IdempotencyKeyMissing => {
+            Self::IdempotencyKeyMissing { misspelt: None } => {
                 "Send an Idempotency-Key header with a fresh value for each order, such as a UUID.".into()
+            }
+            Self::IdempotencyKeyMissing { misspelt: Some(name) } => {
+                format!("The header {name} is not read. Send its value as Idempotency-Key.")
             }
             Self::IdempotencyKeyInvalid(reason) => format!("Idempotency-Key: {reason}."),
             Self::MalformedJson(reason) => format!("The body is not JSON: {reason}."),
@@ -101,6 +121,9 @@ impl Problem {
             Self::NotFound => "There is nothing at this path.".into(),
             Self::OrderNotFound => "There is no order with this id.".into(),
             Self::MethodNotAllowed { allow } => format!("This path allows {allow}."),
+            Self::RequestTimeout => {
+                "The body did not come whole in time. Nothing was written. Send the request again, key included.".into()
+            }
             Self::IdempotencyKeyInUse(_) => {
                 "Another request with this Idempotency-Key is still running. Send this one again as it is.".into()
             }
@@ -113,13 +136,21 @@ impl Problem {
                     .into()
             }
             Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),
-            Self::UnsupportedMediaType { accepted } => format!("Send Content-Type: {accepted}."),
+            Self::UnsupportedMediaType(Unsupported::MediaType { accepted }) => {
+                format!("Send one Content-Type: {accepted}. Its parameters, if any, must be well-formed.")
+            }
+            Self::UnsupportedMediaType(Unsupported::Coding) => {
+                "Send the body as it is, without a Content-Encoding.".into()
+            }
+            Self::InvalidOrder(faults) if faults.len() > MAX_ERRORS => {
+                format!("The body breaks the rules in {} places; errors lists the first {MAX_ERRORS}.", faults.len())
+            }
             Self::InvalidOrder(_) => "The body breaks the rules listed in errors.".into(),
             Self::IdempotencyKeyReused => {
                 "This Idempotency-Key was used for another order. Use a fresh key for a new order.".into()
             }
             Self::PreconditionRequired => {
-                "Send If-Match with the ETag of the version you mean to change; * names none.".into()
+                "Send If-Match with the ETag of the version you mean to change; If-Match: * is not accepted.".into()
             }
             Self::Internal(_) => {
                 "The service failed. The same request is safe to repeat as it is, key included.".into()
@@ -133,7 +164,8 @@ impl Problem {
     /// The answer, with the cause in its extensions.
     pub fn into_response(self) -> Response<Bytes> {
         let Entry { slug, status, title, .. } = self.entry();
-        let errors: &[Fault] = if let Self::InvalidOrder(errors) = &self { errors } else { &[] };
+        let errors = if let Self::InvalidOrder(errors) = &self { errors.as_slice() } else { &[] };
+        let errors = errors.get(..MAX_ERRORS).unwrap_or(errors);
         let detail = self.detail();
         let json = ProblemJson {
             r#type: format!("/problems/{slug}"),
@@ -148,12 +180,16 @@ impl Problem {
         response.extensions_mut().insert(Slug(slug));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
             Self::PreconditionFailed { etag } => {
                 headers.insert(header::ETAG, etag);
             }
-            Self::UnsupportedMediaType { accepted: MERGE_PATCH } => {
+            Self::UnsupportedMediaType(Unsupported::MediaType { accepted: MERGE_PATCH }) => {
                 headers.insert("accept-patch", HeaderValue::from_static(MERGE_PATCH));
+            }
+            Self::UnsupportedMediaType(Unsupported::Coding) => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -9,7 +9,7 @@ use std::time::Duration;
 ///
 /// None ends in `_port`, `_host` or `_addr`: in a cluster containerd-shim-spin takes an environment variable of the same
 /// name for the value, and Kubernetes makes such ones of every Service, `REDIS_PORT=tcp://...` of one named `redis`.
-pub const VARIABLES: [&str; 13] = [
+pub const VARIABLES: [&str; 14] = [
     "redis_address",
     "redis_user",
     "redis_password",
@@ -23,6 +23,7 @@ pub const VARIABLES: [&str; 13] = [
     "key_retention_seconds",
     "redis_deadline_ms",
     "pg_deadline_ms",
+    "body_deadline_ms",
 ];
 
 /// What the component needs to know of the world around it.
@@ -42,6 +43,8 @@ pub struct Settings {
     pub redis_deadline: Duration,
     /// Longest wait for one PostgreSQL statement, its connection included.
     pub pg_deadline: Duration,
+    /// Longest wait for a whole request body.
+    pub body_deadline: Duration,
 }
 
 /// Without the addresses, which hold passwords.
@@ -52,6 +55,7 @@ impl fmt::Debug for Settings {
             .field("key_retention", &self.key_retention)
             .field("redis_deadline", &self.redis_deadline)
             .field("pg_deadline", &self.pg_deadline)
+            .field("body_deadline", &self.body_deadline)
             .finish_non_exhaustive()
     }
 }
@@ -68,6 +72,8 @@ pub struct InvalidSetting {
 
 /// Longest deadline that is of use: a client has long given up.
 const MAX_DEADLINE_MS: u64 = 60_000;
+/// What a body is given where the settings do not parse, so that the refusal can be seen.
+pub const DEFAULT_BODY_DEADLINE: Duration = Duration::from_millis(10_000);
 /// Ten years.
 const MAX_RETENTION_SECONDS: u64 = 315_360_000;
 /// Most bytes of a key prefix, which every entry in Redis carries.
@@ -119,6 +125,7 @@ impl Settings {
             key_retention: Duration::from_secs(number("key_retention_seconds", 1, MAX_RETENTION_SECONDS)?),
             redis_deadline: Duration::from_millis(number("redis_deadline_ms", 1, MAX_DEADLINE_MS)?),
             pg_deadline: Duration::from_millis(pg_deadline_ms),
+            body_deadline: Duration::from_millis(number("body_deadline_ms", 1, MAX_DEADLINE_MS)?),
         })
     }
 }
@@ -161,10 +168,8 @@ fn is_pem_or_blank(pem: &str) -> bool {
 
 /// The address with its user and password, percent-encoded as a URL's user info has to be.
 fn redis_url(address: &str, user: &str, password: &str) -> String {
-    let encoded = |text: &str| {
-        // A URL's user info knows no plus for a space.
-        form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
-    };
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     match address.split_once("://") {
         Some((scheme, rest)) if !(user.is_empty() && password.is_empty()) => {
             format!("{scheme}://{}:{}@{rest}", encoded(user), encoded(password))
@@ -236,6 +241,7 @@ mod tests {
             "key_retention_seconds" => "86400",
             "redis_deadline_ms" => "250",
             "pg_deadline_ms" => "3000",
+            "body_deadline_ms" => "10000",
             _ => return Err("unknown".into()),
         };
         Ok(value.to_owned())
@@ -312,6 +318,7 @@ mod tests {
             ("key_retention_seconds", "-1"),
             ("redis_deadline_ms", "0"),
             ("pg_deadline_ms", "soon"),
+            ("body_deadline_ms", "60001"),
         ] {
             let error = with(name, value).unwrap_err();
             assert_eq!(error.name, name);

@@ -4,9 +4,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use sha2::{Digest, Sha256};
 
-use super::{header_value, matches, not_modified};
+use super::preconditions::{Precondition, judge};
+use super::{header_value, not_modified};
 use crate::pages;
 use crate::problem::Problem;
+
+/// Whoever keeps a page asks each time whether it is still the same.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// A page for people.
 pub(super) fn page(headers: &HeaderMap, html: impl Into<Bytes>) -> Result<Response<Bytes>, Problem> {
@@ -17,7 +21,7 @@ pub(super) fn page(headers: &HeaderMap, html: impl Into<Bytes>) -> Result<Respon
     Ok(response)
 }
 
-/// A browser keeps it and asks each time whether it is still the same.
+/// A text with its tag.
 pub(super) fn document(
     headers: &HeaderMap,
     media_type: &'static str,
@@ -26,16 +30,15 @@ pub(super) fn document(
     let text = text.into();
     let digest = Sha256::digest(&text).into_iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(byte));
     let etag = header_value(format!("\"{digest:016x}\""))?;
-    let mut response = if matches(headers, &etag) {
-        not_modified(etag)
-    } else {
-        let mut response = Response::new(text);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        response.headers_mut().insert(header::ETAG, etag);
-        response
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    match judge(headers, &etag)? {
+        Precondition::NotModified => Ok(not_modified(etag, CACHE_CONTROL)),
+        Precondition::Holds => {
+            let mut response = Response::new(text);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            headers.insert(header::ETAG, etag);
+            headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+            Ok(response)
+        }
+    }
 }

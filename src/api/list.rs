@@ -1,10 +1,16 @@
 //! `GET /orders`: filters, pages, `Link`.
 
-use super::{
-    Bytes, Filter, IdempotencyKey, Order, OrderStore, Problem, RawValue, Response, Serialize, StatusCode, Uuid,
-};
-use super::{header, header_value, json_response, to_json};
-use crate::order::{Status, is_id};
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::query::{Parameter, parameters};
+use super::{NO_STORE, header_value, json_response, to_json, whole_number};
+use crate::idempotency::IdempotencyKey;
+use crate::order::{Filter, Order, OrderStore, Status, is_id};
+use crate::problem::Problem;
 
 /// Orders on a page where the client names no limit.
 const DEFAULT_LIMIT: u32 = 20;
@@ -23,38 +29,44 @@ struct Page<'a> {
 pub(super) async fn list_orders(orders: &impl OrderStore, query: Option<&str>) -> Result<Response<Bytes>, Problem> {
     let query = query.unwrap_or_default();
     let (filter, limit) = parse(query)?;
-    // One more than asked for tells whether there is a next page.
-    let mut found = orders.list(&filter, limit + 1).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = has_more.then(|| found.last().map(|order| order.id.simple().to_string())).flatten();
+    let found = orders.list(&filter, limit).await?;
+    let last = found.orders.last().filter(|_| found.has_more);
+    let next = last.map(|order| order.id.simple().to_string());
 
-    let bodies = found.iter().map(Order::json).collect::<Result<Vec<_>, _>>()?;
+    let bodies = found.orders.iter().map(Order::json).collect::<Result<Vec<_>, _>>()?;
     let rows = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<&RawValue>, _>>();
     let rows = rows.map_err(|cause| Problem::Internal(cause.to_string()))?;
-    let mut response = json_response(StatusCode::OK, to_json(&Page { orders: rows, next_cursor: next.clone() })?);
+    let mut response =
+        json_response(StatusCode::OK, to_json(&Page { orders: rows, next_cursor: next.clone() })?, NO_STORE);
     if let Some(cursor) = next {
-        let link = format!("</orders?{}>; rel=\"next\"", with_cursor(query, &cursor));
+        let link = format!("</orders?{}>; rel=\"next\"", with_cursor(query, &cursor)?);
         response.headers_mut().insert(header::LINK, header_value(link)?);
     }
     Ok(response)
 }
 
 /// The same query with another cursor.
-fn with_cursor(query: &str, cursor: &str) -> String {
-    let mut next = form_urlencoded::Serializer::new(String::new());
-    next.extend_pairs(form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor"));
-    next.append_pair("cursor", cursor).finish()
+fn with_cursor(query: &str, cursor: &str) -> Result<String, Problem> {
+    let mut next = String::new();
+    for parameter in parameters(query) {
+        let Parameter { as_sent, name, .. } = parameter?;
+        if name != "cursor" {
+            next.push_str(as_sent);
+            next.push('&');
+        }
+    }
+    Ok(next + "cursor=" + cursor)
 }
 
 fn parse(query: &str) -> Result<(Filter, u32), Problem> {
     let mut filter = Filter::default();
     let mut limit = None;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for parameter in parameters(query) {
+        let Parameter { name, value, .. } = parameter?;
         let refused = |reason: &str| Problem::InvalidParameter(format!("{name} {reason}"));
         let is_first = match name.as_ref() {
             "limit" => {
-                let number = value.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
+                let number = whole_number(&value).filter(|number| (1..=MAX_LIMIT).contains(number));
                 let number = number.ok_or_else(|| refused("must be a whole number from 1 to 100"))?;
                 limit.replace(number).is_none()
             }

@@ -79,13 +79,14 @@ async function exchange(title, method, path, headers, body) {
 }
 
 function post(title, body) {
-  return exchange(title, 'POST', '/orders', { 'Idempotency-Key': key, 'Content-Type': 'application/json' }, JSON.stringify(body));
+  return exchange(title, 'POST', 'orders', { 'Idempotency-Key': key, 'Content-Type': 'application/json' }, JSON.stringify(body));
 }
 
 function placed(answer) {
   if (!answer?.ok) return;
   firstAnswer ??= answer.text;
-  orderPath = answer.location;
+  // Relative, as all paths here are: a proxy may have put a prefix before them.
+  orderPath = answer.location.replace(/^\//, '');
   at('reuse').disabled = at('confirm').disabled = at('cancel').disabled = false;
 }
 

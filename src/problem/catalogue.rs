@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use super::{MERGE_PATCH, Problem};
+use super::{MERGE_PATCH, Problem, Unsupported};
 use crate::idempotency::InvalidKey;
 use crate::order::{Fault, Status};
 
@@ -23,21 +23,22 @@ pub struct Entry {
 
 impl Problem {
     /// One of each, in the order of their statuses. [`Problem::entry`] knows no other.
-    pub fn examples() -> [Self; 17] {
+    pub fn examples() -> [Self; 18] {
         let fault = |pointer: &str, detail: &'static str| Fault { pointer: pointer.into(), detail: detail.into() };
         [
-            Self::IdempotencyKeyMissing,
+            Self::IdempotencyKeyMissing { misspelt: None },
             Self::IdempotencyKeyInvalid(InvalidKey::TooLong),
             Self::MalformedJson("EOF while parsing an object at line 1 column 1".into()),
             Self::InvalidParameter("limit must be a whole number from 1 to 100".into()),
             Self::NotFound,
             Self::OrderNotFound,
             Self::MethodNotAllowed { allow: "GET, HEAD, POST" },
+            Self::RequestTimeout,
             Self::IdempotencyKeyInUse(String::new()),
             Self::TransitionNotAllowed { from: Status::Cancelled, to: Status::Confirmed },
             Self::PreconditionFailed { etag: HeaderValue::from_static("\"2\"") },
             Self::PayloadTooLarge,
-            Self::UnsupportedMediaType { accepted: MERGE_PATCH },
+            Self::UnsupportedMediaType(Unsupported::MediaType { accepted: MERGE_PATCH }),
             Self::InvalidOrder(vec![
                 fault("/colour", "is not a known field"),
                 fault("/items/0/quantity", "must be from 1 to 10000"),
@@ -53,12 +54,13 @@ impl Problem {
     pub fn entry(&self) -> Entry {
         let entry = |slug, status, title, meaning, retry| Entry { slug, status, title, meaning, retry };
         match self {
-            Self::IdempotencyKeyMissing => entry(
+            Self::IdempotencyKeyMissing { .. } => entry(
                 "idempotency-key-missing",
                 StatusCode::BAD_REQUEST,
                 "Idempotency-Key is missing",
                 "The request was to place an order, and had no Idempotency-Key header. \
-                 Without a key the service could not tell a repeat from a second order, so it placed none.",
+                 Without a key the service could not tell a repeat from a second order, so it placed none. \
+                 X-Idempotency-Key, Idempotency_Key and their like are other headers, and are not read.",
                 "Not as it is. Make a key for this order, such as a UUID, keep it until the order is settled, \
                  and send the request with it.",
             ),
@@ -68,23 +70,24 @@ impl Problem {
                 "Idempotency-Key is invalid",
                 "The key breaks the syntax: 1 to 255 printable ASCII characters in one header line, bare or as a \
                  quoted string. No order was placed.",
-                "Not as it is. Mend the key, or make a new one: a UUID is always valid.",
+                "Not as it is. Correct the key, or make a new one: a UUID is always valid.",
             ),
             Self::MalformedJson(_) => entry(
                 "malformed-json",
                 StatusCode::BAD_REQUEST,
                 "The body is not JSON",
                 "The body is not one JSON document in UTF-8, or it was cut off. Nothing was written.",
-                "If it was cut off, send it again with the same key. Otherwise mend the body; the key is unused \
+                "If it was cut off, send it again with the same key. Otherwise correct the body; the key is unused \
                  and may be used for it.",
             ),
             Self::InvalidParameter(_) => entry(
                 "invalid-parameter",
                 StatusCode::BAD_REQUEST,
                 "A query parameter is invalid",
-                "A parameter of the list is unknown, given twice or out of its range. \
-                 An unknown one is refused because a misspelt filter would list everything.",
-                "Not as it is. Mend the query. No key is involved.",
+                "A parameter of the list is unknown, given twice, out of its range or badly encoded. \
+                 An unknown one is refused because a misspelt filter would list everything. \
+                 A bare plus sign is refused because some read it as a space: write %2B for a plus sign, %20 for a space.",
+                "Not as it is. Correct the query. No key is involved.",
             ),
             Self::NotFound => entry(
                 "not-found",
@@ -99,8 +102,7 @@ impl Problem {
                 "No such order",
                 "There is no order with this id, or the id is no UUID in its hyphenated spelling. \
                  Orders are never deleted, so there never was one.",
-                "No, unless the order is still being placed: then list it by its key, \
-                 with GET /orders?idempotencyKey=...",
+                "No. If the order may still be on its way, send its POST again with the same key: that settles it.",
             ),
             Self::MethodNotAllowed { .. } => entry(
                 "method-not-allowed",
@@ -109,6 +111,14 @@ impl Problem {
                 "The path is known, but has no such method. The Allow header names those it has.",
                 "Not with this method.",
             ),
+            Self::RequestTimeout => entry(
+                "request-timeout",
+                StatusCode::REQUEST_TIMEOUT,
+                "The body did not come in time",
+                "The head of the request came, and the whole body did not within the time the service gives it, \
+                 10 seconds by default. Nothing was written, and the connection is closed.",
+                "Yes, over a new connection: the same request with the same key, which is unused.",
+            ),
             Self::IdempotencyKeyInUse(_) => entry(
                 "idempotency-key-in-use",
                 StatusCode::CONFLICT,
@@ -116,7 +126,9 @@ impl Problem {
                 "An earlier request with this key has not finished, and this one waited for it as long as it may. \
                  This one wrote nothing.",
                 "Yes: wait as long as Retry-After says, then send the same request with the same key. \
-                 It gets the answer of the earlier one, or places the order if that one failed.",
+                 It gets the answer of the earlier one, or places the order if that one failed. \
+                 Nothing else settles it: that GET /orders?idempotencyKey=... lists no order proves nothing, since the \
+                 earlier request may commit a moment later. Do not take a fresh key.",
             ),
             Self::TransitionNotAllowed { .. } => entry(
                 "transition-not-allowed",
@@ -143,21 +155,24 @@ impl Problem {
                 "The body is over 64 KiB. Nothing was written.",
                 "Not as it is. The key is unused and may be used for a smaller body.",
             ),
-            Self::UnsupportedMediaType { .. } => entry(
+            Self::UnsupportedMediaType(_) => entry(
                 "unsupported-media-type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Unsupported media type",
                 "The Content-Type is not the one that the method reads: application/json for POST, \
-                 application/merge-patch+json for PATCH. Nothing was written.",
-                "Not as it is. Send the same body under the right Content-Type; the key is unused and may be used for it.",
+                 application/merge-patch+json for PATCH. Or the body has a Content-Encoding, and none but identity is read. \
+                 Nothing was written.",
+                "Not as it is. Send the same body under the right Content-Type and without a coding; the key is unused and \
+                 may be used for it.",
             ),
             Self::InvalidOrder(_) => entry(
                 "invalid-order",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The order is invalid",
                 "The body is JSON, but breaks the rules of an order or of a change. \
-                 The member errors lists every fault at once, each with its JSON Pointer. Nothing was written.",
-                "Not as it is. Mend the body; the key is unused and may be used for it.",
+                 The member errors lists every fault at once, up to the first hundred, each with its JSON Pointer. \
+                 Nothing was written.",
+                "Not as it is. Correct the body; the key is unused and may be used for it.",
             ),
             Self::IdempotencyKeyReused => entry(
                 "idempotency-key-reused",
@@ -182,7 +197,7 @@ impl Problem {
                 "The service is at fault: a defect or a bad setting. \
                  Whether the request took effect is unknown.",
                 "It is safe: the same request with the same key never places a second order, and a change is never \
-                 made twice. It helps once the service has been mended.",
+                 made twice. It helps once the service has been repaired.",
             ),
             Self::StoreUnavailable(_) => entry(
                 "store-unavailable",
@@ -190,7 +205,9 @@ impl Problem {
                 "The order store is unavailable",
                 "PostgreSQL is away or late. Whether the request took effect is unknown.",
                 "Yes: wait as long as Retry-After says, then send the same request with the same key, with growing \
-                 pauses. It settles to exactly one order. A change is sent again with the same If-Match.",
+                 pauses. It settles to exactly one order. Nothing else does: that GET /orders?idempotencyKey=... lists no order \
+                 proves nothing, since this request may still commit a moment later. Do not take a fresh key. \
+                 A change is sent again with the same If-Match.",
             ),
         }
     }

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct Deadlines(RefCell<Option<Timer>>);
 
+/// The longest that a timer runs, which is the shortest deadline by default: so the one that was set while the body came
+/// serves the stores too.
+const LONGEST_TIMER: Duration = Duration::from_millis(250);
+
 struct Timer {
     rings_at: Instant,
     ring: Pin<Box<dyn Future<Output = ()>>>,
@@ -24,13 +28,17 @@ impl Deadlines {
     /// What is late is dropped, which cancels the host call.
     pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> (Option<T>, Duration) {
         let started = Instant::now();
+        (self.since(started, limit, work).await, started.elapsed())
+    }
+
+    /// `work` unless it is not done when `limit` has passed since `started`, a moment ago.
+    pub async fn since<T>(&self, started: Instant, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
-        let result = poll_fn(|context| match work.as_mut().poll(context) {
+        poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
             Poll::Pending => self.poll_until(started, started + limit, context).map(|()| None),
         })
-        .await;
-        (result, started.elapsed())
+        .await
     }
 
     fn poll_until(&self, started: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
@@ -40,9 +48,9 @@ impl Deadlines {
         loop {
             // One that would ring too late is replaced.
             running.take_if(|timer| timer.rings_at > due);
-            let timer = running.get_or_insert_with(|| Timer {
-                rings_at: due,
-                ring: Box::pin(spin_sdk::time::sleep(due.saturating_duration_since(now))),
+            let timer = running.get_or_insert_with(|| {
+                let rings_after = due.saturating_duration_since(now).min(LONGEST_TIMER);
+                Timer { rings_at: now + rings_after, ring: Box::pin(spin_sdk::time::sleep(rings_after)) }
             });
             ready!(timer.ring.as_mut().poll(context));
             *running = None;

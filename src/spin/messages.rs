@@ -2,58 +2,120 @@
 //! asked for. Why the SDK does not do it: `docs/architecture.md`, "Decisions".
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri};
-use spin_sdk::wasip3::http::types::{self, ErrorCode};
-use spin_sdk::wasip3::wit_bindgen::{self, StreamResult};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Trailers};
+use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, FutureWriter, StreamReader, StreamResult};
 use spin_sdk::wasip3::{wit_future, wit_stream};
 
 use crate::api::{self, MAX_BODY_BYTES};
 
-/// Most bytes of an over-long body that are read and thrown away, so that its sender gets to see the answer.
-const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of a body that are read and thrown away, so that a client which writes all of it before it reads gets to see
+/// the answer.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// Room for what is read at once: most orders whole. With 16 KiB a replay took 3 % more instructions (2026-11-24).
 const CHUNK_BYTES: usize = 4096;
+/// The same for what is thrown away.
+const DISCARDED_CHUNK_BYTES: usize = 64 * 1024;
 
-/// The method, the target, and the headers that the API reads.
-pub fn head(request: &types::Request) -> Request<()> {
+/// The method, the target, the headers that the API reads, and the body.
+pub fn receive(request: types::Request) -> (Request<()>, Body) {
     // The host has parsed the method, so it is one.
     let method = Method::try_from(request.get_method()).unwrap_or_default();
     // Without a path, as in CONNECT, there is no resource: `*` is the path of none.
     let target = request.get_path_with_query().unwrap_or_else(|| "*".into());
     let fields = request.get_headers();
     let mut head = Request::new(());
-    for name in api::headers_read(&method) {
+    fetch(&fields, api::headers_read(&method), &mut head);
+    if method == Method::POST && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {
+        fetch(&fields, &api::MISSPELT_KEYS, &mut head);
+    }
+    *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
+    *head.method_mut() = method;
+    (head, Body { fields, untouched: Some(request), contents: None })
+}
+
+fn fetch(fields: &Fields, names: &[&'static str], head: &mut Request<()>) {
+    for name in names {
         for value in fields.get(name).into_iter().flat_map(HeaderValue::try_from) {
             head.headers_mut().append(*name, value);
         }
     }
-    *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
-    *head.method_mut() = method;
-    head
 }
 
-/// The body, or more than [`MAX_BODY_BYTES`] of it. `None` if the client broke off.
-pub async fn body(request: types::Request) -> Option<Bytes> {
-    // Tells the host, when it is dropped, that the body was taken.
-    let (_taken, outcome) = wit_future::new(|| Ok(()));
-    let (mut stream, end) = types::Request::consume_body(request, outcome);
-    let mut body = Vec::new();
-    let mut total = 0;
-    while total < MAX_DRAINED_BYTES {
-        body.reserve(CHUNK_BYTES);
-        let (result, filled) = stream.read(body).await;
-        body = filled;
-        match result {
-            StreamResult::Complete(count) => total += count,
-            StreamResult::Dropped | StreamResult::Cancelled => {
-                end.await.ok()?;
-                break;
+/// The body of a request. The host asks the client for it at the first read.
+pub struct Body {
+    fields: Fields,
+    untouched: Option<types::Request>,
+    /// What is being read.
+    contents: Option<Contents>,
+}
+
+struct Contents {
+    stream: StreamReader<u8>,
+    end: FutureReader<Result<Option<Trailers>, ErrorCode>>,
+    /// Tells the host, when it is dropped, that the body was taken.
+    _taken: FutureWriter<Result<(), ErrorCode>>,
+}
+
+impl Body {
+    /// All of it, or more than [`MAX_BODY_BYTES`]. `None` if the client broke off.
+    pub async fn read(&mut self) -> Option<Bytes> {
+        let mut body = Vec::new();
+        while body.len() <= MAX_BODY_BYTES {
+            body.reserve(CHUNK_BYTES);
+            match self.read_on(body).await {
+                Ok(read) => body = read,
+                Err(whole) => return whole.map(Bytes::from),
             }
         }
-        // The rest of a body that is too long is read over.
-        body.truncate(MAX_BODY_BYTES + 1);
+        Some(body.into())
     }
-    Some(body.into())
+
+    /// Whether there is a rest to read over. In vain would that be for a client that waits for `100 Continue`, and for one
+    /// that sends too much, which is cut off.
+    pub fn is_still_sent(&self) -> bool {
+        if self.untouched.is_none() {
+            return self.contents.is_some();
+        }
+        let length = self.fields.get(header::CONTENT_LENGTH.as_str());
+        let is_sent = match length.first().map(|length| str::from_utf8(length).unwrap_or_default().parse()) {
+            Some(length) => length.is_ok_and(|length: usize| (1..=MAX_DISCARDED_BYTES).contains(&length)),
+            None => self.fields.has(header::TRANSFER_ENCODING.as_str()),
+        };
+        is_sent && !self.fields.has(header::EXPECT.as_str())
+    }
+
+    /// Reads over the rest.
+    pub async fn discard(&mut self) {
+        let (mut discarded, mut total) = (Vec::with_capacity(DISCARDED_CHUNK_BYTES), 0);
+        while total < MAX_DISCARDED_BYTES {
+            match self.read_on(discarded).await {
+                Ok(read) => discarded = read,
+                Err(_) => return,
+            }
+            total += discarded.len();
+            discarded.clear();
+        }
+    }
+
+    /// Reads what has come into the spare room of `before`. `Err` at the end: all of it, or `None` if it was cut off.
+    async fn read_on(&mut self, before: Vec<u8>) -> Result<Vec<u8>, Option<Vec<u8>>> {
+        if let Some(request) = self.untouched.take() {
+            let (taken, outcome) = wit_future::new(|| Ok(()));
+            let (stream, end) = types::Request::consume_body(request, outcome);
+            self.contents = Some(Contents { stream, end, _taken: taken });
+        }
+        let Some(contents) = &mut self.contents else { return Err(Some(before)) };
+        let (result, read) = contents.stream.read(before).await;
+        if let StreamResult::Complete(_) = result {
+            return Ok(read);
+        }
+        let is_whole = match self.contents.take() {
+            Some(contents) => contents.end.await.is_ok(),
+            None => true,
+        };
+        Err(is_whole.then_some(read))
+    }
 }
 
 /// The answer as the host takes it. The body follows once the head is on its way.

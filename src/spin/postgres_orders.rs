@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::deadlines::Deadlines;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
-use crate::order::{Filter, NewOrder, Order, OrderStore, Placement, Status, StoreError, Timestamp};
+use crate::order::{Filter, NewOrder, Order, OrderStore, PAGE_BYTES, Page, Placement, Status, StoreError, Timestamp};
 use crate::settings::Settings;
 
 /// The newest of `migrations/` that these statements need.
@@ -188,7 +188,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         rows.pop().map(order).transpose()
     }
 
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
+    async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
         let or_null = |value: Option<&str>| value.map_or(ParameterValue::DbNull, text);
         let parameters = vec![
             or_null(filter.customer_id.as_deref()),
@@ -196,9 +196,15 @@ impl OrderStore for PostgresOrderStore<'_> {
             or_null(filter.idempotency_key.as_ref().map(IdempotencyKey::as_str)),
             filter.before.map_or(ParameterValue::DbNull, uuid),
             ParameterValue::Int64(limit.into()),
+            ParameterValue::Int64(PAGE_BYTES as i64),
         ];
-        let rows = self.query(include_str!("sql/list_orders.sql"), parameters).await?;
-        rows.into_iter().map(order).collect()
+        let mut page = Page::default();
+        for mut row in self.query(include_str!("sql/list_orders.sql"), parameters).await? {
+            // The same in every row: it is the page's.
+            page.has_more = matches!(row.pop(), Some(DbValue::Boolean(true)));
+            page.orders.push(order(row)?);
+        }
+        Ok(page)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -10,9 +10,10 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Context, Stores, headers_read, respond};
+use order::api::{FoundStores, MISSPELT_KEYS, Received, Stores, headers_read, respond};
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
-use order::order::{Filter, Order, OrderStore, Placement, Status, StoreError, Timestamp};
+use order::order::{Filter, Order, OrderStore, PAGE_BYTES, Page, Placement, Status, StoreError, Timestamp};
+use order::problem::Problem;
 use order::settings::InvalidSetting;
 use uuid::Uuid;
 
@@ -113,7 +114,7 @@ impl OrderStore for MemoryOrders {
         Ok(changed)
     }
 
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Order>, StoreError> {
+    async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
         self.statement()?;
         let rows = self.rows.borrow();
         let mut found: Vec<Order> = rows
@@ -127,8 +128,15 @@ impl OrderStore for MemoryOrders {
             .map(|(.., order)| order.clone())
             .collect();
         found.sort_by_key(|order| std::cmp::Reverse(order.id));
-        found.truncate(limit as usize);
-        Ok(found)
+        let (mut bytes, count) = (0, found.len());
+        let fits = move |order: &Order| {
+            let fits = bytes < PAGE_BYTES;
+            bytes += serde_json::to_vec(&order.placed.items).unwrap().len();
+            bytes += order.placed.comment.as_ref().map_or(0, String::len);
+            fits
+        };
+        let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(fits).collect();
+        Ok(Page { has_more: orders.len() < count, orders })
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -149,8 +157,13 @@ pub struct TestApp {
 
 impl TestApp {
     /// With the headers that the entry point fetches, and no other.
-    pub async fn send(&self, mut request: Request<Bytes>) -> Response<Bytes> {
-        let fetched = headers_read(request.method());
+    pub async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.send_head(request.map(Ok)).await
+    }
+
+    /// A request whose body may not come: `Err` is what becomes of it if it is asked for.
+    pub async fn send_head(&self, mut request: Request<Result<Bytes, Problem>>) -> Response<Bytes> {
+        let fetched = [headers_read(request.method()), &MISSPELT_KEYS].concat();
         let others: Vec<_> =
             request.headers().keys().filter(|name| !fetched.contains(&name.as_str())).cloned().collect();
         for name in others {
@@ -158,12 +171,13 @@ impl TestApp {
         }
         self.requests.set(self.requests.get() + 1);
         let own_now = DateTime::from_timestamp_millis(1_763_899_200_123 + self.requests.get() as i64).unwrap();
-        let (order_id, now) = self.fixed.get().unwrap_or((Uuid::from_u128(self.requests.get()), own_now));
-        let context = Context { stores: self.stores(), now, order_id };
-        respond(&context, request).await
+        let (order_id, at) = self.fixed.get().unwrap_or((Uuid::from_u128(self.requests.get()), own_now));
+        let (head, body) = request.into_parts();
+        let received = async { Ok(Received { body: body?, at, order_id }) };
+        respond(&self.stores(), &Request::from_parts(head, ()), received).await
     }
 
-    fn stores(&self) -> Result<Stores<'_, MemoryKeys, MemoryOrders>, InvalidSetting> {
+    fn stores(&self) -> FoundStores<'_, MemoryKeys, MemoryOrders> {
         match self.invalid_setting.get() {
             None => Ok(Stores { keys: &self.keys, orders: &self.orders }),
             Some(name) => Err(InvalidSetting { name, reason: "is wrong".to_owned() }),

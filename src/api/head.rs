@@ -1,0 +1,136 @@
+//! What the head of a request decides before its body is asked for.
+
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+
+use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES};
+use crate::idempotency::{IdempotencyKey, InvalidKey};
+use crate::problem::{Problem, Unsupported};
+
+/// The headers that a request of this method is read for: each one fetched from the host costs, and proxies add many.
+pub fn headers_read(method: &Method) -> &'static [&'static str] {
+    match *method {
+        Method::GET | Method::HEAD => &["if-match", "if-none-match"],
+        Method::POST => &["content-type", "idempotency-key", "content-encoding", "content-length"],
+        Method::PATCH => &["content-type", "if-match", "content-encoding", "content-length"],
+        _ => &[],
+    }
+}
+
+/// Headers that mean to be `Idempotency-Key`: fetched where that one is missing, so that the refusal can name them.
+pub const MISSPELT_KEYS: [&str; 4] = ["x-idempotency-key", "idempotency_key", "idempotencykey", "idempotent-key"];
+
+/// The key of a `POST`.
+pub(super) fn idempotency_key<B>(request: &Request<B>) -> Result<IdempotencyKey, Problem> {
+    let headers = request.headers();
+    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => {
+            let misspelt = MISSPELT_KEYS.into_iter().find(|name| headers.contains_key(*name));
+            Err(Problem::IdempotencyKeyMissing { misspelt })
+        }
+        (Some(line), None) => IdempotencyKey::parse(line.as_bytes()).map_err(Problem::IdempotencyKeyInvalid),
+        (Some(_), Some(_)) => Err(Problem::IdempotencyKeyInvalid(InvalidKey::Repeated)),
+    }
+}
+
+/// The one media type that a method reads, as it stands: nothing here unpacks a coding.
+pub(super) fn require_media_type(headers: &HeaderMap, accepted: &'static str) -> Result<(), Problem> {
+    let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
+    let is_accepted = match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().is_ok_and(|media_type| is_media_type(media_type, accepted)),
+        _ => false,
+    };
+    if !is_accepted {
+        return Err(Problem::UnsupportedMediaType(Unsupported::MediaType { accepted }));
+    }
+    let codings =
+        headers.get_all(header::CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    if codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::UnsupportedMediaType(Unsupported::Coding));
+    }
+    Ok(())
+}
+
+/// Whether `media_type` is `accepted`, with well-formed parameters or none (RFC 9110, 8.3.1).
+fn is_media_type(media_type: &str, accepted: &str) -> bool {
+    let (essence, mut parameters) = media_type.split_at(media_type.find(';').unwrap_or(media_type.len()));
+    if !essence.trim_ascii().eq_ignore_ascii_case(accepted) {
+        return false;
+    }
+    while let Some(parameter) = parameters.trim_ascii_start().strip_prefix(';') {
+        let Some(rest) = skip_parameter(parameter.trim_ascii_start()) else { return false };
+        parameters = rest;
+    }
+    parameters.trim_ascii().is_empty()
+}
+
+/// What follows `name=value` at the beginning of `text`, where the value may be a quoted string; all of it if none begins.
+fn skip_parameter(text: &str) -> Option<&str> {
+    if text.is_empty() || text.starts_with(';') {
+        return Some(text);
+    }
+    let value = skip_token(text)?.strip_prefix('=')?;
+    let Some(quoted) = value.strip_prefix('"') else { return skip_token(value) };
+    let mut chars = quoted.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return quoted.get(at + 1..),
+            '\\' => _ = chars.next()?,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn skip_token(text: &str) -> Option<&str> {
+    let is_token = |char: char| char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(char);
+    let rest = text.trim_start_matches(is_token);
+    (rest.len() < text.len()).then_some(rest)
+}
+
+/// A body that says of itself that it is too long need not come.
+pub(super) fn require_length(headers: &HeaderMap) -> Result<(), Problem> {
+    let length = headers.get(header::CONTENT_LENGTH).map(HeaderValue::to_str);
+    // The host has read it, so what is no number here is one beyond any.
+    match length.map(|length| {
+        length.is_ok_and(|length| length.parse().is_ok_and(|length: u64| length <= MAX_BODY_BYTES as u64))
+    }) {
+        Some(false) => Err(Problem::PayloadTooLarge),
+        Some(true) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_may_have_parameters_that_are_well_formed() {
+        for value in [
+            "application/json",
+            " Application/JSON ",
+            "application/json;",
+            "application/json;;",
+            "application/json; charset=utf-8",
+            "application/json ; a=\"b; \\\" c\" ; d=e",
+            "application/json;v=1 ;",
+        ] {
+            assert!(is_media_type(value, "application/json"), "{value}");
+        }
+        for value in [
+            "",
+            "application/jsonp",
+            "application/json, text/plain",
+            "application/json; charset=utf-8, text/plain",
+            "application/json; charset",
+            "application/json; =utf-8",
+            "application/json; charset=",
+            "application/json; a=\"b",
+            "application/json; a=\"b\"c",
+            "application/json; a = b",
+            "application/json text",
+        ] {
+            assert!(!is_media_type(value, "application/json"), "{value}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One order: placing it, showing it, changing it.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use uuid::Uuid;
+
+use super::head::{require_length, require_media_type};
+use super::preconditions::{Precondition, etag, judge, named_versions};
+use super::{IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, Stores, header_value, json_response, not_modified};
+use crate::change_order::{Change, change_order};
+use crate::idempotency::{Answer, IdempotencyKey, KeyStore};
+use crate::order::{NewOrder, Order, OrderStore, Status};
+use crate::place_order::{Outcome, place_order};
+use crate::problem::{MERGE_PATCH, Problem};
+use crate::trace::{self, OrderId};
+
+/// A client keeps its orders to itself, and asks each time whether they are still the same.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
+    stores: &Stores<'_, K, O>,
+    key: Result<IdempotencyKey, Problem>,
+    head: &Request<()>,
+    body: impl Future<Output = Result<Received, Problem>>,
+) -> Result<Response<Bytes>, Problem> {
+    require_media_type(head.headers(), JSON)?;
+    let key = key?;
+    require_length(head.headers())?;
+    let received = bounded(body.await?)?;
+    let new_order = NewOrder::parse(&received.body)?;
+    match place_order(stores.keys, stores.orders, &key, new_order, received.order_id, received.at).await? {
+        Outcome::Placed(answer) => created(answer, "false", trace::Outcome::Placed),
+        Outcome::ReplayedFromRedis(answer) => created(answer, "true", trace::Outcome::ReplayedFromRedis),
+        Outcome::ReplayedFromPostgres(answer) => created(answer, "true", trace::Outcome::ReplayedFromPostgres),
+        Outcome::KeyReused => Err(Problem::IdempotencyKeyReused),
+    }
+}
+
+fn created(answer: Answer, replayed: &'static str, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
+    let mut response = json_response(StatusCode::CREATED, answer.body, CACHE_CONTROL);
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
+    headers.insert(header::ETAG, etag(1)?);
+    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static(replayed));
+    response.extensions_mut().insert(outcome);
+    response.extensions_mut().insert(OrderId(answer.order_id));
+    Ok(response)
+}
+
+pub(super) async fn show_order(
+    orders: &impl OrderStore,
+    id: &str,
+    head: &Request<()>,
+) -> Result<Response<Bytes>, Problem> {
+    let order = orders.find(order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
+    let etag = etag(order.version)?;
+    match judge(head.headers(), &etag)? {
+        Precondition::NotModified => Ok(not_modified(etag, CACHE_CONTROL)),
+        Precondition::Holds => present_order(&order),
+    }
+}
+
+pub(super) async fn patch_order<K, O: OrderStore>(
+    stores: &Stores<'_, K, O>,
+    id: &str,
+    head: &Request<()>,
+    body: impl Future<Output = Result<Received, Problem>>,
+) -> Result<Response<Bytes>, Problem> {
+    let id = order_id(id)?;
+    require_media_type(head.headers(), MERGE_PATCH)?;
+    let versions = named_versions(head.headers())?;
+    require_length(head.headers())?;
+    let received = bounded(body.await?)?;
+    let status = Status::parse_patch(&received.body)?;
+    match change_order(stores.orders, id, &versions, status, received.at).await? {
+        Change::Made(order) => changed(&order, trace::Outcome::Changed),
+        Change::Repeated(order) => changed(&order, trace::Outcome::ChangeRepeated),
+        Change::NotFound => Err(Problem::OrderNotFound),
+        Change::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
+        Change::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
+    }
+}
+
+fn changed(order: &Order, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
+    let mut response = present_order(order)?;
+    response.extensions_mut().insert(outcome);
+    Ok(response)
+}
+
+/// The order as it is now.
+fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
+    let mut response = json_response(StatusCode::OK, order.json()?, CACHE_CONTROL);
+    response.headers_mut().insert(header::ETAG, etag(order.version)?);
+    Ok(response)
+}
+
+/// Hyphenated, as `Location` gives it.
+pub(super) fn order_id(id: &str) -> Result<Uuid, Problem> {
+    match Uuid::parse_str(id) {
+        Ok(uuid) if id.len() == 36 => Ok(uuid),
+        _ => Err(Problem::OrderNotFound),
+    }
+}
+
+/// A body that did not say how long it is shows only now that it is too long.
+fn bounded(received: Received) -> Result<Received, Problem> {
+    if received.body.len() <= MAX_BODY_BYTES { Ok(received) } else { Err(Problem::PayloadTooLarge) }
+}

@@ -1,0 +1,47 @@
+//! Queries, read strictly: what could be meant in two ways is refused.
+
+use std::borrow::Cow;
+
+use crate::problem::Problem;
+
+/// The parameters of a query, each as it stands and decoded, in their order.
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'_>, Problem>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (decoded(name), decoded(value)) {
+            (Ok(name), Ok(value)) => Ok(Parameter { as_sent: pair, name, value }),
+            (Err(reason), _) => Err(Problem::InvalidParameter(format!("the name of a parameter {reason}"))),
+            // The name is a known one or it is not shown: it may be anything.
+            (Ok(name), Err(reason)) => {
+                let name = if is_word(&name) { &name } else { "a parameter" };
+                Err(Problem::InvalidParameter(format!("{name} {reason}")))
+            }
+        }
+    })
+}
+
+/// One parameter of a query.
+pub(super) struct Parameter<'a> {
+    /// `name=value` in the client's spelling.
+    pub as_sent: &'a str,
+    pub name: Cow<'a, str>,
+    pub value: Cow<'a, str>,
+}
+
+fn decoded(text: &str) -> Result<Cow<'_, str>, &'static str> {
+    if text.contains('+') {
+        return Err("has a plus sign, which some read as a space; write %2B for a plus sign, %20 for a space");
+    }
+    if text.split('%').skip(1).any(|escape| !escape.as_bytes().first_chunk().is_some_and(is_hex)) {
+        return Err("has a percent sign that is not followed by two hexadecimal digits; write %25 for a percent sign");
+    }
+    percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| "has percent-encoded bytes that are not UTF-8")
+}
+
+fn is_hex(digits: &[u8; 2]) -> bool {
+    digits.iter().all(u8::is_ascii_hexdigit)
+}
+
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+}

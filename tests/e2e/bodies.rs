@@ -1,0 +1,220 @@
+//! When a body is asked for, how long it is waited for, and what becomes of one that nobody wants.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::support::*;
+
+const BODY_DEADLINE: Duration = Duration::from_millis(1000);
+
+async fn start() -> TestApp {
+    TestApp::start_with(&[("SPIN_VARIABLE_BODY_DEADLINE_MS", &BODY_DEADLINE.as_millis().to_string())]).await
+}
+
+async fn connect(app: &TestApp) -> TcpStream {
+    TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+fn head(key: &str, more: &str) -> String {
+    format!(
+        "POST /orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n{more}\r\n"
+    )
+}
+
+/// All that comes until the host closes the connection, in time for a client that the service does not wait for.
+async fn read_all(client: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let end = tokio::time::timeout(CLIENT_TIMEOUT, client.read_to_end(&mut answer)).await;
+    assert!(end.is_ok(), "not closed behind {}", String::from_utf8_lossy(&answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[track_caller]
+fn assert_problem(answer: &str, status: u16, slug: &str) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(answer.contains(&format!(r#""type":"/problems/{slug}""#)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_would_be_in_vain_is_not_asked_for() {
+    // Longer than the test: nothing here may wait for it.
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_BODY_DEADLINE_MS", "60000")]).await;
+    let expect = "Expect: 100-continue\r\nContent-Length: 100\r\n";
+    let no_key = head("", expect).replace("Idempotency-Key: \r\n", "");
+    for (request, status, slug) in [
+        (no_key.clone(), 400, "idempotency-key-missing"),
+        (head("a,b", expect), 400, "idempotency-key-invalid"),
+        (head("k", expect).replace("application/json", "text/plain"), 415, "unsupported-media-type"),
+        (head("k", &format!("Content-Encoding: gzip\r\n{expect}")), 415, "unsupported-media-type"),
+        (head("k", &expect.replace("100\r\n", "65537\r\n")), 413, "payload-too-large"),
+        (head("k", expect).replace("POST /orders", "POST /orders/"), 404, "not-found"),
+        (head("k", expect).replace("POST", "PUT"), 405, "method-not-allowed"),
+        // More than is read over for anybody.
+        (
+            no_key.replace("Expect: 100-continue\r\n", "").replace("100\r\n", "17000000\r\n"),
+            400,
+            "idempotency-key-missing",
+        ),
+    ] {
+        let mut client = connect(&app).await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_all(&mut client).await;
+        assert_problem(&answer, status, slug);
+    }
+    let key = fresh_key();
+    let mut client = connect(&app).await;
+    let expected =
+        head(&key, &format!("Expect: 100-continue\r\nConnection: close\r\nContent-Length: {}\r\n", ORDER.len()));
+    client.write_all(expected.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    client.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(ORDER.as_bytes()).await.unwrap();
+    assert!(read_all(&mut client).await.starts_with("HTTP/1.1 201 "));
+    assert_eq!(rows_of(&key).await, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let app = start().await;
+    let length = format!("Content-Length: {}\r\n", ORDER.len());
+    for (sent, more) in [("", &*length), (&ORDER[..40], &length), ("5\r\nabcde\r\n", "Transfer-Encoding: chunked\r\n")]
+    {
+        let (key, mut client, started) = (fresh_key(), connect(&app).await, Instant::now());
+        client.write_all(format!("{}{sent}", head(&key, more)).as_bytes()).await.unwrap();
+        let answer = read_all(&mut client).await;
+        assert_problem(&answer, 408, "request-timeout");
+        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(started.elapsed() >= BODY_DEADLINE, "{:?}", started.elapsed());
+        assert!(started.elapsed() < BODY_DEADLINE + Duration::from_secs(2), "{:?}", started.elapsed());
+        assert_eq!(rows_of(&key).await, 0);
+        assert_eq!(app.place(&key, ORDER).await.header("idempotent-replayed"), "false");
+    }
+    // A byte at a time is no way round it. The rest may find the connection closed.
+    let (key, mut client, started) = (fresh_key(), connect(&app).await, Instant::now());
+    client.write_all(head(&key, &length).as_bytes()).await.unwrap();
+    while started.elapsed() < BODY_DEADLINE + Duration::from_millis(500) {
+        if client.write_all(b" ").await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut answer = vec![0; 4096];
+    let length = client.read(&mut answer).await.unwrap_or(0);
+    assert_problem(&String::from_utf8_lossy(&answer[..length]), 408, "request-timeout");
+    assert_eq!(rows_of(&key).await, 0);
+}
+
+#[tokio::test]
+async fn two_hundred_bodies_that_never_come_hold_nobody_up() {
+    const STALLED: usize = 200;
+    /// For a request of somebody else meanwhile, on a busy machine.
+    const LONGEST: Duration = Duration::from_millis(1000);
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_BODY_DEADLINE_MS", "5000")]).await;
+    let (mut clients, started) = (Vec::new(), Instant::now());
+    for at in 0..STALLED {
+        let mut client = connect(&app).await;
+        // One half stalls before the body, the other one inside.
+        let sent = if at % 2 == 0 { "" } else { &ORDER[..40] };
+        let request = format!("{}{sent}", head(&fresh_key(), &format!("Content-Length: {}\r\n", ORDER.len())));
+        client.write_all(request.as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    let mut served = 0;
+    while started.elapsed() < Duration::from_millis(4500) {
+        let one = Instant::now();
+        assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+        assert!(one.elapsed() < LONGEST, "{:?}", one.elapsed());
+        served += 1;
+    }
+    assert!(served > 10, "{served}");
+    for client in &mut clients {
+        assert_problem(&read_all(client).await, 408, "request-timeout");
+    }
+}
+
+/// A client that writes all of its body before it reads must find the answer, and not a broken connection.
+#[tokio::test]
+async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
+    let app = TestApp::start().await;
+    for mebibytes in [1, 5, 15] {
+        let size = mebibytes * 1024 * 1024;
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        for (more, body) in [
+            (format!("Content-Length: {size}\r\n"), " ".repeat(size)),
+            ("Transfer-Encoding: chunked\r\n".to_owned(), chunk.repeat(size / 0x10000) + "0\r\n\r\n"),
+        ] {
+            for (key, status, slug) in [("k", 413, "payload-too-large"), ("a,b", 400, "idempotency-key-invalid")] {
+                let mut client = connect(&app).await;
+                let request = head(key, &format!("{more}Connection: close\r\n"));
+                client.write_all(request.as_bytes()).await.unwrap();
+                client.write_all(body.as_bytes()).await.unwrap();
+                let answer = read_all(&mut client).await;
+                assert_problem(&answer, status, slug);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_created_when_its_request_is_whole() {
+    let app = TestApp::start().await;
+    let key = fresh_key();
+    let mut client = connect(&app).await;
+    let request = head(&key, &format!("Connection: close\r\nContent-Length: {}\r\n", ORDER.len()));
+    client.write_all(format!("{request}{}", &ORDER[..40]).as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let before_rest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    client.write_all(&ORDER.as_bytes()[40..]).await.unwrap();
+    let answer = read_all(&mut client).await;
+    let order: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let created_at: chrono::DateTime<chrono::Utc> = order["createdAt"].as_str().unwrap().parse().unwrap();
+    // To the millisecond, as it is kept.
+    assert!(created_at.timestamp_millis() >= before_rest, "{created_at} {before_rest}");
+    let id: uuid::Uuid = order["orderId"].as_str().unwrap().parse().unwrap();
+    let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
+    assert_eq!(seconds as i64 * 1000 + i64::from(nanos / 1_000_000), created_at.timestamp_millis());
+}
+
+#[tokio::test]
+async fn a_body_that_a_read_brings_is_no_part_of_the_next_request() {
+    let app = TestApp::start().await;
+    for more in ["Content-Length: 5\r\n\r\nabcde", "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"] {
+        let mut client = connect(&app).await;
+        let first = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{more}");
+        let second = "GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.write_all(format!("{first}{second}").as_bytes()).await.unwrap();
+        let answers = read_all(&mut client).await;
+        assert!(answers.starts_with("HTTP/1.1 200 ") && answers.contains("HTTP/1.1 404 "), "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_and_a_condition_are_judged_alike_behind_the_host() {
+    let app = TestApp::start().await;
+    for query in ["idempotencyKey=a+b", "limit=%2B5", "limit=05", "customerId=%ff", "customerId=%zz"] {
+        app.get(&format!("/orders?{query}")).await.assert_problem(400, "invalid-parameter");
+    }
+    let location = app.place(&fresh_key(), ORDER).await.header("location").to_owned();
+    let read = async |name: &str, tags: &str| {
+        let request = app.http.get(format!("{}{location}", app.url)).header(name, tags);
+        Answer::of(request.send().await.unwrap(), tags).await
+    };
+    read("if-match", "\"7\"").await.assert_problem(412, "precondition-failed");
+    assert_eq!(read("if-match", "*").await.status, 200);
+    assert_eq!(read("if-none-match", "\"1\"").await.status, 304);
+    assert_eq!(read("if-none-match", "\"1\"").await.header("cache-control"), "private, no-cache");
+    let misspelt = app.http.post(format!("{}/orders", app.url)).header("x-idempotency-key", "k");
+    let misspelt = misspelt.header("content-type", "application/json").body(ORDER).send().await.unwrap();
+    let misspelt = Answer::of(misspelt, "x-idempotency-key").await;
+    misspelt.assert_problem(400, "idempotency-key-missing");
+    assert!(misspelt.body.contains("x-idempotency-key is not read"), "{}", misspelt.body);
+    app.post("k", ORDER)
+        .header("content-encoding", "gzip")
+        .send()
+        .await
+        .map(|answer| assert_eq!(answer.status(), 415))
+        .unwrap();
+}
