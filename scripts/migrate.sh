@@ -59,7 +59,7 @@ fi
 run_psql --set begin="$begin" <<'SQL' || fail "could not create schema_migrations and the role orders_service"
 :begin
 CREATE TABLE IF NOT EXISTS schema_migrations (
-    name       text        CONSTRAINT schema_migrations_pkey PRIMARY KEY,
+    name       text        COLLATE "C" CONSTRAINT schema_migrations_pkey PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'orders_service') AS role_is_missing \gset

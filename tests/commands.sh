@@ -88,7 +88,7 @@ contains_not "$said" "$password"
 equal "$(tables shared)" 2
 equal "$(public_rights shared)" 't|t'
 done_by migrate shared
-contains "$said" "nothing to do, all 3 are applied"
+contains "$said" "nothing to do, all 7 are applied"
 drop_role shared
 
 begin "tables of an extension are not other tables"
@@ -115,6 +115,15 @@ contains "$said" "applied 20261123000000_create_orders"
 contains_not "$said" "WARNING"
 equal "$(PGPASSWORD=$odd psql "postgres://orders_service@127.0.0.1:$PG_PORT/fresh" -XqwtA -c 'SELECT count(*) FROM orders')" 0
 equal "$(public_rights fresh)" 'f|f'
+
+begin "what is compared is compared by bytes, and no index is in the order of a locale"
+by_bytes="SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute
+    WHERE attrelid = 'orders'::regclass AND attcollation = '\"C\"'::regcollation"
+equal "$(sql fresh "$by_bytes")" 'customer_id idempotency_key status'
+by_locale="SELECT coalesce(string_agg(indexrelid::regclass::text, ' '), 'none') FROM pg_index, unnest(indcollation::oid[]) AS kind
+    WHERE indrelid IN ('orders'::regclass, 'schema_migrations'::regclass) AND kind NOT IN (0, '\"C\"'::regcollation)"
+equal "$(sql fresh "$by_locale")" none
+equal "$(sql fresh "SELECT count(*) FROM pg_indexes WHERE tablename = 'orders'")" 4
 
 begin "a migration does not stop the service behind a long reader"
 mkdir "$ORDER_LOCAL_DIR/migrations"
