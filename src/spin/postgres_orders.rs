@@ -16,6 +16,11 @@ use crate::settings::Settings;
 /// The newest of `migrations/` that these statements need.
 const SCHEMA: &str = "20261123000000_create_orders";
 
+/// SQLSTATE of a write in a session that has become read-only: its server was demoted, or so it was set.
+const READ_ONLY: &str = "25006";
+/// SQLSTATE of a session that an administrator ended, here its own role.
+const ENDED: &str = "57P01";
+
 /// The `OrderStore` of one request. The pool is the host's.
 pub struct PostgresOrderStore<'a> {
     settings: &'a Settings,
@@ -35,17 +40,12 @@ impl<'a> PostgresOrderStore<'a> {
 
     /// Runs a statement for its row count, which costs less than rows do.
     async fn execute(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<u64, Failure> {
-        self.within_deadline(async {
-            let connection = self.connection().await?;
-            connection.execute_async(sql.to_owned(), parameters).await
-        })
-        .await
+        self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters.clone()).await).await
     }
 
     async fn query(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.within_deadline(async {
-            let connection = self.connection().await?;
-            let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters).await?;
+        self.on_a_session(async |connection| {
+            let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters.clone()).await?;
             let mut rows = Vec::new();
             while let Some(row) = stream.next().await {
                 rows.push(row);
@@ -53,6 +53,22 @@ impl<'a> PostgresOrderStore<'a> {
             // Only here is told whether these were all rows.
             end.await?;
             Ok(rows)
+        })
+        .await
+    }
+
+    /// Runs one statement. Where its session has become read-only, nothing was written: the session is ended, and the same
+    /// statement goes to the next one. The pool runs out of such sessions, since a new one is opened only where it can write.
+    async fn on_a_session<T>(&self, statement: impl AsyncFn(&Connection) -> Result<T, Error>) -> Result<T, Failure> {
+        self.within_deadline(async {
+            loop {
+                let connection = self.connection().await?;
+                let result = statement(&connection).await;
+                let is_read_only = matches!(&result, Err(error) if sqlstate(error) == Some(READ_ONLY));
+                if !is_read_only || !end(connection).await {
+                    return result;
+                }
+            }
         })
         .await
     }
@@ -76,6 +92,24 @@ impl<'a> PostgresOrderStore<'a> {
     }
 }
 
+/// Ends the session, as a role may its own, so that the pool drops it: a component cannot close what the host has pooled.
+/// `false` where PostgreSQL refuses, since the right to that function was taken away.
+async fn end(connection: Connection) -> bool {
+    let sql = "SELECT pg_terminate_backend(pg_backend_pid())".to_owned();
+    match connection.execute_async(sql, Vec::new()).await {
+        Err(error) => sqlstate(&error).is_none_or(|code| code == ENDED),
+        Ok(_) => false,
+    }
+}
+
+/// PostgreSQL's SQLSTATE code, where it sent one.
+fn sqlstate(error: &Error) -> Option<&str> {
+    match error {
+        Error::QueryFailed(QueryError::DbError(error)) => Some(&error.code),
+        _ => None,
+    }
+}
+
 /// A statement that gave no result.
 enum Failure {
     Host(Error),
@@ -84,11 +118,10 @@ enum Failure {
 }
 
 impl Failure {
-    /// PostgreSQL's SQLSTATE code, where it sent one.
     fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Host(Error::QueryFailed(QueryError::DbError(error))) => Some(&error.code),
-            _ => None,
+            Self::Host(error) => sqlstate(error),
+            Self::Late(_) => None,
         }
     }
 

@@ -99,8 +99,9 @@ async fn a_read_only_postgresql_is_unavailable_until_it_can_be_written_to() {
     let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     database.superuser.execute(ended, &[&database.name]).await.unwrap();
 
-    let key = fresh_key();
+    let (key, started) = (fresh_key(), std::time::Instant::now());
     app.place(&key, ORDER).await.assert_problem(503, "store-unavailable");
+    assert!(started.elapsed() < PG_DEADLINE, "no session is tried that cannot write: {:?}", started.elapsed());
     app.place(&known, ORDER).await.assert_replay_of(&placed);
     assert_eq!(app.get("/readyz").await.status, 503);
     database.set("default_transaction_read_only = off").await;

@@ -5,6 +5,7 @@
 mod bodies;
 mod changes;
 mod connections;
+mod failover;
 mod golden;
 #[path = "../golden/mod.rs"]
 mod golden_files;
@@ -12,6 +13,8 @@ mod host;
 mod installations;
 mod late_commits;
 mod logs;
+#[path = "../proxy/mod.rs"]
+mod proxy;
 mod redis_liar;
 mod slow_clients;
 mod stack;

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+
+pub use crate::proxy::Proxy;
 
 pub const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"comment":"leave at the door"}"#;
 
@@ -277,79 +277,5 @@ impl PrivateRedis {
     pub async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
         client.get_multiplexed_async_connection().await
-    }
-}
-
-const PASS: u8 = 0;
-const REFUSE: u8 = 1;
-const STALL: u8 = 2;
-
-/// Stands between the service and a store.
-pub struct Proxy {
-    pub port: u16,
-    mode: Arc<AtomicU8>,
-    changed: Arc<tokio::sync::Notify>,
-}
-
-impl Proxy {
-    async fn start(upstream: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mode = Arc::new(AtomicU8::new(PASS));
-        let changed = Arc::new(tokio::sync::Notify::new());
-        let (shared_mode, shared_changed) = (mode.clone(), changed.clone());
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                // Dropped at once: the store is gone.
-                if shared_mode.load(Ordering::SeqCst) != REFUSE {
-                    tokio::spawn(relay(client, upstream.clone(), shared_mode.clone(), shared_changed.clone()));
-                }
-            }
-        });
-        Self { port, mode, changed }
-    }
-
-    fn switch(&self, mode: u8) {
-        self.mode.store(mode, Ordering::SeqCst);
-        self.changed.notify_waiters();
-    }
-
-    /// As a store that runs.
-    pub fn pass(&self) {
-        self.switch(PASS);
-    }
-
-    /// As a store that was killed: connections break, new ones too.
-    pub fn refuse(&self) {
-        self.switch(REFUSE);
-    }
-
-    /// As a store under SIGSTOP: connections stay and new ones open, and nothing is answered.
-    pub fn stall(&self) {
-        self.switch(STALL);
-    }
-}
-
-async fn relay(mut client: TcpStream, upstream: String, mode: Arc<AtomicU8>, changed: Arc<tokio::sync::Notify>) {
-    let Ok(mut server) = TcpStream::connect(&upstream).await else { return };
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
-    loop {
-        let change = changed.notified();
-        match mode.load(Ordering::SeqCst) {
-            REFUSE => return,
-            STALL => change.await,
-            _ => tokio::select! {
-                () = change => {}
-                read = client.read(&mut up) => match read {
-                    Ok(length @ 1..) if server.write_all(&up[..length]).await.is_ok() => {}
-                    _ => return,
-                },
-                read = server.read(&mut down) => match read {
-                    Ok(length @ 1..) if client.write_all(&down[..length]).await.is_ok() => {}
-                    _ => return,
-                },
-            },
-        }
     }
 }
