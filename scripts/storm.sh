@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Storms against stores of their own, which are killed on the way; they and their data are gone at the end.
-# STORM_SEED, STORM_SECONDS, CUTS, RESTARTS and SILENCE_SECONDS choose the run. Arguments go to the test binary.
+# STORM_SEED, STORM_SECONDS, CUTS, RESTARTS, SILENCE_SECONDS and FREEZE_SECONDS choose the run. Arguments go to the test binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

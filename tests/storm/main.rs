@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cuts;
+mod freeze;
 mod history;
+#[path = "../proxy/mod.rs"]
+mod proxy;
 mod restarts;
 mod service;
 mod silence;
