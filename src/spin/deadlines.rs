@@ -31,7 +31,7 @@ impl Deadlines {
         (self.since(started, limit, work).await, started.elapsed())
     }
 
-    /// `work` unless it is not done when `limit` has passed since `started`, a moment ago.
+    /// `work` unless it is not done when `limit` has passed since `started`.
     pub async fn since<T>(&self, started: Instant, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|context| match work.as_mut().poll(context) {
@@ -41,6 +41,7 @@ impl Deadlines {
         .await
     }
 
+    #[inline(never)]
     fn poll_until(&self, started: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         // The first timer counts from the start of the work: to read the clock is a host call.
         let mut now = started;

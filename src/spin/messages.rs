@@ -58,19 +58,6 @@ struct Contents {
 }
 
 impl Body {
-    /// All of it, or more than [`MAX_BODY_BYTES`]. `None` if the client broke off.
-    pub async fn read(&mut self) -> Option<Bytes> {
-        let mut body = Vec::new();
-        while body.len() <= MAX_BODY_BYTES {
-            body.reserve(CHUNK_BYTES);
-            match self.read_on(body).await {
-                Ok(read) => body = read,
-                Err(whole) => return whole.map(Bytes::from),
-            }
-        }
-        Some(body.into())
-    }
-
     /// Whether there is a rest to read over. In vain would that be for a client that waits for `100 Continue`, and for one
     /// that sends too much, which is cut off.
     pub fn is_still_sent(&self) -> bool {
@@ -85,36 +72,33 @@ impl Body {
         is_sent && !self.fields.has(header::EXPECT.as_str())
     }
 
-    /// Reads over the rest.
-    pub async fn discard(&mut self) {
-        let (mut discarded, mut total) = (Vec::with_capacity(DISCARDED_CHUNK_BYTES), 0);
-        while total < MAX_DISCARDED_BYTES {
-            match self.read_on(discarded).await {
-                Ok(read) => discarded = read,
-                Err(_) => return,
-            }
-            total += discarded.len();
-            discarded.clear();
-        }
-    }
-
-    /// Reads what has come into the spare room of `before`. `Err` at the end: all of it, or `None` if it was cut off.
-    async fn read_on(&mut self, before: Vec<u8>) -> Result<Vec<u8>, Option<Vec<u8>>> {
+    /// Reads on: all of it or more than [`MAX_BODY_BYTES`], to be kept; or, to be thrown away, whatever is left of it.
+    /// `None` if the client broke off.
+    pub async fn read(&mut self, is_kept: bool) -> Option<Vec<u8>> {
         if let Some(request) = self.untouched.take() {
             let (taken, outcome) = wit_future::new(|| Ok(()));
             let (stream, end) = types::Request::consume_body(request, outcome);
             self.contents = Some(Contents { stream, end, _taken: taken });
         }
-        let Some(contents) = &mut self.contents else { return Err(Some(before)) };
-        let (result, read) = contents.stream.read(before).await;
-        if let StreamResult::Complete(_) = result {
-            return Ok(read);
+        let (most, chunk) =
+            if is_kept { (MAX_BODY_BYTES, CHUNK_BYTES) } else { (MAX_DISCARDED_BYTES, DISCARDED_CHUNK_BYTES) };
+        let (mut body, mut total) = (Vec::new(), 0);
+        while let Some(contents) = &mut self.contents
+            && total <= most
+        {
+            body.reserve(chunk);
+            let (result, read) = contents.stream.read(body).await;
+            body = read;
+            match result {
+                StreamResult::Complete(count) => total += count,
+                // Only here is told whether this was all.
+                StreamResult::Dropped | StreamResult::Cancelled => self.contents.take()?.end.await.ok().map(drop)?,
+            }
+            if !is_kept {
+                body.clear();
+            }
         }
-        let is_whole = match self.contents.take() {
-            Some(contents) => contents.end.await.is_ok(),
-            None => true,
-        };
-        Err(is_whole.then_some(read))
+        Some(body)
     }
 }
 

@@ -50,9 +50,8 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
 
     let response = api::respond(&found, &head, received(&mut body, &deadlines, started, body_deadline)).await;
-    if body.is_still_sent() {
-        let left = body_deadline.saturating_sub(started.elapsed());
-        deadlines.within(left, body.discard()).await;
+    if body.is_still_sent() && started.elapsed() < body_deadline {
+        deadlines.since(started, body_deadline, body.read(false)).await;
     }
 
     let mut measured = Measured { at, duration: started.elapsed(), redis: Duration::ZERO, postgres: Duration::ZERO };
@@ -70,11 +69,11 @@ async fn received(
     started: Instant,
     limit: Duration,
 ) -> Result<Received, Problem> {
-    let read = deadlines.since(started, limit, body.read()).await;
+    let read = deadlines.since(started, limit, body.read(true)).await;
     let body = read.ok_or(Problem::RequestTimeout)?;
     let body = body.ok_or_else(|| Problem::MalformedJson("the body was cut off".into()))?;
     let now = now();
-    Ok(Received { body, at: timestamp(now), order_id: order_id(now) })
+    Ok(Received { body: body.into(), at: timestamp(now), order_id: order_id(now) })
 }
 
 /// Since the beginning of 1970.

@@ -21,6 +21,9 @@ const READ_ONLY: &str = "25006";
 /// SQLSTATE of a session that an administrator ended, here its own role.
 const ENDED: &str = "57P01";
 
+/// Makes the parameters of a statement, anew for each session that it is sent to.
+type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
+
 /// The `OrderStore` of one request. The pool is the host's.
 pub struct PostgresOrderStore<'a> {
     settings: &'a Settings,
@@ -39,13 +42,13 @@ impl<'a> PostgresOrderStore<'a> {
     }
 
     /// Runs a statement for its row count, which costs less than rows do.
-    async fn execute(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<u64, Failure> {
-        self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters.clone()).await).await
+    async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
+        self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
     }
 
-    async fn query(&self, sql: &str, parameters: Vec<ParameterValue>) -> Result<Vec<Vec<DbValue>>, Failure> {
+    async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
         self.on_a_session(async |connection| {
-            let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters.clone()).await?;
+            let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters()).await?;
             let mut rows = Vec::new();
             while let Some(row) = stream.next().await {
                 rows.push(row);
@@ -165,18 +168,20 @@ impl OrderStore for PostgresOrderStore<'_> {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         let items = serde_json::to_vec(&order.placed.items).map_err(|cause| StoreError::Broken(cause.to_string()))?;
-        let parameters = vec![
-            uuid(order.id),
-            text(key.as_str()),
-            ParameterValue::Binary(fingerprint.0.to_vec()),
-            text(&order.placed.customer_id),
-            text(&order.placed.currency),
-            ParameterValue::Jsonb(items),
-            order.placed.comment.as_deref().map_or(ParameterValue::DbNull, text),
-            ParameterValue::Int64(order.placed.total_amount),
-            ParameterValue::Int64(order.created_at.timestamp_millis()),
-        ];
-        match self.execute(include_str!("sql/place_order.sql"), parameters).await {
+        let parameters = || {
+            vec![
+                uuid(order.id),
+                text(key.as_str()),
+                ParameterValue::Binary(fingerprint.0.to_vec()),
+                text(&order.placed.customer_id),
+                text(&order.placed.currency),
+                ParameterValue::Jsonb(items.clone()),
+                order.placed.comment.as_deref().map_or(ParameterValue::DbNull, text),
+                ParameterValue::Int64(order.placed.total_amount),
+                ParameterValue::Int64(order.created_at.timestamp_millis()),
+            ]
+        };
+        match self.execute(include_str!("sql/place_order.sql"), &parameters).await {
             Ok(0) => Ok(Placement::KeyTaken),
             Ok(_) => Ok(Placement::Placed),
             // Only here: elsewhere a lock timeout says nothing about a key.
@@ -186,7 +191,7 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
-        let mut rows = self.query(include_str!("sql/find_by_key.sql"), vec![text(key.as_str())]).await?;
+        let mut rows = self.query(include_str!("sql/find_by_key.sql"), &|| vec![text(key.as_str())]).await?;
         let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
         let fingerprint = match row.pop() {
             Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
@@ -197,7 +202,7 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let mut rows = self.query(include_str!("sql/find_order.sql"), vec![uuid(id)]).await?;
+        let mut rows = self.query(include_str!("sql/find_order.sql"), &|| vec![uuid(id)]).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -209,30 +214,34 @@ impl OrderStore for PostgresOrderStore<'_> {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError> {
         let joined = |values: Vec<String>| ParameterValue::Str(values.join(","));
-        let parameters = vec![
-            uuid(id),
-            joined(versions.iter().map(i64::to_string).collect()),
-            text(status.as_str()),
-            joined(status.sources().iter().map(|source| source.as_str().to_owned()).collect()),
-            ParameterValue::Int64(now.timestamp_millis()),
-        ];
+        let parameters = || {
+            vec![
+                uuid(id),
+                joined(versions.iter().map(i64::to_string).collect()),
+                text(status.as_str()),
+                joined(status.sources().iter().map(|source| source.as_str().to_owned()).collect()),
+                ParameterValue::Int64(now.timestamp_millis()),
+            ]
+        };
         // The row comes back with the change: a SELECT behind it could already see the next one.
-        let mut rows = self.query(include_str!("sql/change_order.sql"), parameters).await?;
+        let mut rows = self.query(include_str!("sql/change_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
     async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
         let or_null = |value: Option<&str>| value.map_or(ParameterValue::DbNull, text);
-        let parameters = vec![
-            or_null(filter.customer_id.as_deref()),
-            or_null(filter.status.map(Status::as_str)),
-            or_null(filter.idempotency_key.as_ref().map(IdempotencyKey::as_str)),
-            filter.before.map_or(ParameterValue::DbNull, uuid),
-            ParameterValue::Int64(limit.into()),
-            ParameterValue::Int64(PAGE_BYTES as i64),
-        ];
+        let parameters = || {
+            vec![
+                or_null(filter.customer_id.as_deref()),
+                or_null(filter.status.map(Status::as_str)),
+                or_null(filter.idempotency_key.as_ref().map(IdempotencyKey::as_str)),
+                filter.before.map_or(ParameterValue::DbNull, uuid),
+                ParameterValue::Int64(limit.into()),
+                ParameterValue::Int64(PAGE_BYTES as i64),
+            ]
+        };
         let mut page = Page::default();
-        for mut row in self.query(include_str!("sql/list_orders.sql"), parameters).await? {
+        for mut row in self.query(include_str!("sql/list_orders.sql"), &parameters).await? {
             // The same in every row: it is the page's.
             page.has_more = matches!(row.pop(), Some(DbValue::Boolean(true)));
             page.orders.push(order(row)?);
@@ -241,7 +250,7 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        match self.execute(include_str!("sql/check_schema.sql"), vec![text(SCHEMA)]).await? {
+        match self.execute(include_str!("sql/check_schema.sql"), &|| vec![text(SCHEMA)]).await? {
             1 => Ok(()),
             _ => Err(StoreError::Broken(format!("migration {SCHEMA} is not applied"))),
         }
