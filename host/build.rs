@@ -46,7 +46,7 @@ fn bindgen_call(wit: &str) -> String {
         default: trappable,
     }},
     with: {{
-        "spin:postgres/postgres.connection": crate::postgres::Connection,
+        "spin:postgres/postgres.connection": crate::pools::Connection,
         "spin:postgres/postgres.connection-builder": crate::postgres::ConnectionBuilder,
         "spin:redis/redis.connection": crate::redis::Connection,
     }},

@@ -7,12 +7,13 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::idempotency::{IdempotencyKey, KeyStore};
-use crate::order::{OrderStore, Timestamp};
+use crate::idempotency::IdempotencyKey;
+use crate::order::Timestamp;
 use crate::pages;
 use crate::problem::{Cause, Problem};
 use crate::settings::InvalidSetting;
-use crate::trace::{KeyStart, OrderId};
+use crate::stores::{KeyStore, OrderStore};
+use crate::trace::{KeyPrefix, OrderId};
 
 use documents::{document, page};
 use head::idempotency_key;
@@ -74,15 +75,15 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
 ) -> Response<Bytes> {
     // The log names both, whatever becomes of the request.
     let key = idempotency_key(head);
-    let key_start = key.as_ref().ok().map(KeyStart::of);
+    let key_prefix = key.as_ref().ok().map(KeyPrefix::of);
     let route = Route::of(head.uri().path());
     let path_id = match route {
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
     let mut response = answer(stores, route, key, head, body).await.unwrap_or_else(Problem::into_response);
-    if let Some(start) = key_start {
-        response.extensions_mut().insert(start);
+    if let Some(prefix) = key_prefix {
+        response.extensions_mut().insert(prefix);
     }
     if let Some(id) = path_id {
         response.extensions_mut().insert(OrderId(id));
@@ -236,7 +237,7 @@ fn header_value(text: String) -> Result<HeaderValue, Problem> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Bytes, Problem> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|cause| Problem::Internal(cause.to_string()))
+    Ok(serde_json::to_vec(value)?.into())
 }
 
 fn json_response(status: StatusCode, body: Bytes, cache_control: HeaderValue) -> Response<Bytes> {

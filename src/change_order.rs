@@ -1,6 +1,7 @@
 //! Moving an order to another status: of changes that meet one is made, and a lost answer may be retried blindly.
 
-use crate::order::{Order, OrderStore, Status, StoreError, Timestamp};
+use crate::order::{Order, Status, Timestamp};
+use crate::stores::{OrderStore, StoreError};
 use uuid::Uuid;
 
 /// What became of a request to change an order.

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use xxhash_rust::xxh64::xxh64;
 
-use crate::order::NewOrder;
+use crate::order::{NewOrder, Order};
 
 pub use key::{IdempotencyKey, InvalidKey, MAX_KEY_CHARS};
 
@@ -46,6 +46,13 @@ pub struct Answer {
     pub order_id: Uuid,
     /// The JSON, byte for byte.
     pub body: Bytes,
+}
+
+impl Answer {
+    /// What the `POST` that placed `order` is answered, now and at every replay.
+    pub fn of(order: &Order) -> serde_json::Result<Self> {
+        Ok(Self { order_id: order.id, body: order.json_as_placed()? })
+    }
 }
 
 /// An answer with the fingerprint of the order that earned it: the value that Redis keeps under the key.
@@ -92,21 +99,6 @@ impl KeyRecord {
 /// The key is its seed, so that an entry copied to another key cannot be replayed there.
 fn checksum(key: &IdempotencyKey, content: &[u8]) -> [u8; 8] {
     xxh64(content, xxh64(key.as_str().as_bytes(), 0)).to_be_bytes()
-}
-
-/// The fast memory of answers. Losing it, wholly or in part, must change no answer.
-#[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
-pub trait KeyStore {
-    /// The record under `key`, or `None` where there is none that can be trusted.
-    ///
-    /// An error, a late answer and an unreadable record are all `None`: the implementation logs them.
-    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord>;
-
-    /// Remembers `record` for the retention. Best effort: the implementation logs a failure.
-    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord);
-
-    /// Whether the store answers now.
-    async fn is_up(&self) -> bool;
 }
 
 #[cfg(test)]

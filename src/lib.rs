@@ -4,8 +4,9 @@
 //!
 //! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
 //! - [`change_order`]: how an order's status changes, once, whoever else changes it
-//! - [`idempotency`]: the key, the fingerprint of an order, the record kept in Redis; trait `KeyStore`
-//! - [`order`]: what an order is and how one is read from JSON; trait `OrderStore`
+//! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `KeyStore` and `OrderStore`
+//! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
+//! - [`order`]: what an order is and how one is read from JSON
 //! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`
 //! - [`problem`]: every refusal and failure a client can see
 //! - [`pages`]: what people see: the first page, a page for each problem
@@ -13,7 +14,7 @@
 //! - [`settings`]: variables into typed values
 //! - `spin`: the glue to Spin's host, built for wasm only
 //!
-//! Dependencies point one way: `spin -> api -> place_order, change_order -> idempotency, order`.
+//! Dependencies point one way: `spin -> api -> place_order, change_order -> stores -> idempotency -> order`.
 //!
 //! Invariants:
 //!
@@ -33,6 +34,7 @@ pub mod pages;
 pub mod place_order;
 pub mod problem;
 pub mod settings;
+pub mod stores;
 pub mod trace;
 
 #[cfg(target_family = "wasm")]

@@ -1,12 +1,13 @@
 //! The protocol: an order is placed exactly once per key, whatever crashes, repeats, races or is lost.
 
-use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
-use crate::order::{NewOrder, Order, OrderStore, Placement, StoreError, Timestamp};
+use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
+use crate::order::{NewOrder, Order, Timestamp};
+use crate::stores::{KeyStore, OrderStore, Placement, StoreError};
 use uuid::Uuid;
 
-/// What became of a request to place an order.
+/// How a request to place an order was settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Settled {
     /// This request placed the order.
     Placed(Answer),
     /// An earlier request with this key and this order did; here is what it was answered, as Redis tells it.
@@ -28,7 +29,7 @@ pub async fn place_order(
     new_order: NewOrder,
     order_id: Uuid,
     now: Timestamp,
-) -> Result<Outcome, StoreError> {
+) -> Result<Settled, StoreError> {
     let fingerprint = Fingerprint::of(&new_order);
 
     // Redis may answer only what is certain: this key was given to this order.
@@ -36,13 +37,13 @@ pub async fn place_order(
     if let Some(record) = keys.find(key).await
         && record.fingerprint == fingerprint
     {
-        return Ok(Outcome::ReplayedFromRedis(record.answer));
+        return Ok(Settled::ReplayedFromRedis(record.answer));
     }
 
     // One statement decides. A concurrent duplicate waits in it on the unique index until the first one commits.
     let order = Order::new(order_id, now, new_order);
     let (record, placed_here) = match orders.place(key, fingerprint, &order).await? {
-        Placement::Placed => (KeyRecord { fingerprint, answer: order.answer()? }, true),
+        Placement::Placed => (KeyRecord { fingerprint, answer: Answer::of(&order)? }, true),
         // A second statement: the snapshot of the first may be too old to see the row that stopped it.
         Placement::KeyTaken => (orders.find_by_key(key).await?, false),
     };
@@ -51,8 +52,8 @@ pub async fn place_order(
     keys.remember(key, &record).await;
 
     Ok(match (placed_here, record.fingerprint == fingerprint) {
-        (true, _) => Outcome::Placed(record.answer),
-        (false, true) => Outcome::ReplayedFromPostgres(record.answer),
-        (false, false) => Outcome::KeyReused,
+        (true, _) => Settled::Placed(record.answer),
+        (false, true) => Settled::ReplayedFromPostgres(record.answer),
+        (false, false) => Settled::KeyReused,
     })
 }

@@ -5,7 +5,8 @@ use http::{HeaderValue, Response, header};
 use serde::Serialize;
 
 use crate::idempotency::InvalidKey;
-use crate::order::{Fault, Rejected, Status, StoreError};
+use crate::order::{Fault, Rejected, Status};
+use crate::stores::StoreError;
 
 pub use catalogue::Entry;
 
@@ -213,6 +214,12 @@ impl From<Rejected> for Problem {
             Rejected::Malformed(reason) => Self::MalformedJson(reason),
             Rejected::Invalid(faults) => Self::InvalidOrder(faults),
         }
+    }
+}
+
+impl From<serde_json::Error> for Problem {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(error.to_string())
     }
 }
 

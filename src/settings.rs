@@ -1,9 +1,11 @@
 //! Spin's variables as typed settings. Pure: the values come from outside.
 
 use std::fmt;
-use std::net::Ipv6Addr;
-use std::num::NonZeroU16;
 use std::time::Duration;
+
+use connections::{PgSession, is_pg_address, is_redis_address, redis_url};
+
+mod connections;
 
 /// Every variable that `spin.toml` passes to the component, in its order.
 ///
@@ -130,29 +132,6 @@ impl Settings {
     }
 }
 
-fn is_redis_address(address: &str) -> bool {
-    let rest = address.strip_prefix("redis://").or_else(|| address.strip_prefix("rediss://"));
-    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else { return false };
-    let is_ipv6 = || {
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
-    };
-    is_port(port) && (is_name(host) || is_ipv6())
-}
-
-fn is_pg_address(address: &str) -> bool {
-    let parts = address.strip_prefix("postgres://").and_then(|rest| rest.rsplit_once(':'));
-    parts.is_some_and(|(host, port)| is_name(host) && is_port(port))
-}
-
-/// A host's name or its IPv4 address.
-fn is_name(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
-}
-
-fn is_port(port: &str) -> bool {
-    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<NonZeroU16>().is_ok()
-}
-
 fn is_key_prefix(prefix: &str) -> bool {
     (1..=MAX_PREFIX_BYTES).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -164,61 +143,6 @@ fn is_sslmode(mode: &str) -> bool {
 /// Whether it is PEM at all. The host reads the certificate, each time a connection is opened.
 fn is_pem_or_blank(pem: &str) -> bool {
     pem.trim().is_empty() || pem.contains("-----BEGIN CERTIFICATE-----") && pem.contains("-----END CERTIFICATE-----")
-}
-
-/// The address with its user and password, percent-encoded as a URL's user info has to be.
-fn redis_url(address: &str, user: &str, password: &str) -> String {
-    let encoded =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    match address.split_once("://") {
-        Some((scheme, rest)) if !(user.is_empty() && password.is_empty()) => {
-            format!("{scheme}://{}:{}@{rest}", encoded(user), encoded(password))
-        }
-        _ => address.to_owned(),
-    }
-}
-
-/// What each session of PostgreSQL is opened with.
-struct PgSession<'a> {
-    address: &'a str,
-    user: &'a str,
-    password: &'a str,
-    database: &'a str,
-    sslmode: &'a str,
-    deadline_ms: u64,
-}
-
-/// A dead peer behind a firewall that drops silently is noticed after 20 + 3 x 5 seconds of silence.
-const KEEPALIVES: &str = "keepalives=1 keepalives_idle=20 keepalives_interval=5 keepalives_retries=3";
-
-impl fmt::Display for PgSession<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-        let (host, port) = self.address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
-        // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
-        // since an abandoned one goes back to the pool with its connection still busy.
-        // The protocol relies on `read committed`, whatever the role or the database has for a default.
-        let options = format!(
-            r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed",
-            self.deadline_ms * 8 / 10,
-            self.deadline_ms * 6 / 10,
-        );
-        write!(
-            f,
-            "host={} port={port} user={} password={} dbname={} sslmode={} connect_timeout={} tcp_user_timeout={} \
-             {KEEPALIVES} target_session_attrs=read-write options={}",
-            quoted(host),
-            quoted(self.user),
-            quoted(self.password),
-            quoted(self.database),
-            self.sslmode,
-            // For each address of a name, in whole seconds: from 2 s on, one that swallows packets leaves time for the next.
-            (self.deadline_ms / 2000).max(1),
-            // In whole seconds, so rounded up: the deadline comes first.
-            self.deadline_ms.div_ceil(1000),
-            quoted(&options),
-        )
-    }
 }
 
 #[cfg(test)]
@@ -271,28 +195,6 @@ mod tests {
         assert_eq!(session.get_target_session_attrs(), tokio_postgres::config::TargetSessionAttrs::ReadWrite);
         let noticed = session.get_keepalives_idle() + session.get_keepalives_interval().unwrap() * 3;
         assert!(session.get_keepalives() && noticed < Duration::from_secs(60), "{noticed:?}");
-    }
-
-    #[test]
-    fn user_and_password_of_redis_are_escaped() {
-        let redis_url = |user: &'static str, password: &'static str, address: &'static str| {
-            let settings = Settings::parse(|asked| match asked {
-                "redis_user" => Ok(user.into()),
-                "redis_password" => Ok(password.into()),
-                "redis_address" => Ok(address.into()),
-                other => variable(other),
-            });
-            settings.unwrap().redis_url
-        };
-        assert_eq!(redis_url("", "a b@/:%'\"", "redis://r:1"), "redis://:a%20b%40%2F%3A%25%27%22@r:1");
-        assert_eq!(redis_url("shop@1", "p", "rediss://r:1"), "rediss://shop%401:p@r:1");
-        assert_eq!(redis_url("", "", "redis://[::1]:6379"), "redis://[::1]:6379");
-        let parsed: redis::ConnectionInfo =
-            redis::IntoConnectionInfo::into_connection_info(redis_url("u:/", "a b@/:%'\"+", "redis://r:1")).unwrap();
-        assert_eq!(
-            (parsed.redis.username.as_deref(), parsed.redis.password.as_deref()),
-            (Some("u:/"), Some("a b@/:%'\"+"))
-        );
     }
 
     #[test]

@@ -45,18 +45,18 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderId(pub Uuid);
 
-/// The beginning of the request's key. Rides along like [`Outcome`].
+/// How the request's key begins. Rides along like [`Outcome`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyStart(pub String);
+pub struct KeyPrefix(pub String);
 
 /// Most characters of a key that are logged: enough to find a request, too few to repeat it.
-const KEY_START_CHARS: usize = 8;
+const KEY_PREFIX_CHARS: usize = 8;
 
-impl KeyStart {
+impl KeyPrefix {
     /// Eight characters, or half of a key that has no more.
     pub fn of(key: &IdempotencyKey) -> Self {
         let key = key.as_str();
-        let shown = if key.len() > KEY_START_CHARS { KEY_START_CHARS } else { key.len() / 2 };
+        let shown = if key.len() > KEY_PREFIX_CHARS { KEY_PREFIX_CHARS } else { key.len() / 2 };
         Self(key.chars().take(shown).collect())
     }
 }
@@ -119,7 +119,7 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
         outcome,
         problem,
         order_id: extensions.get().map(|OrderId(id)| *id),
-        key: extensions.get().map(|KeyStart(start)| start.as_str()),
+        key: extensions.get().map(|KeyPrefix(start)| start.as_str()),
         duration_ms: milliseconds(measured.duration),
         redis_ms: Some(milliseconds(measured.redis)).filter(|ms| *ms > 0.0),
         pg_ms: Some(milliseconds(measured.postgres)).filter(|ms| *ms > 0.0),
@@ -172,7 +172,7 @@ mod tests {
         let mut response = Response::new(());
         response.extensions_mut().insert(Outcome::ReplayedFromRedis);
         response.extensions_mut().insert(OrderId(Uuid::nil()));
-        response.extensions_mut().insert(KeyStart::of(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap()));
+        response.extensions_mut().insert(KeyPrefix::of(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap()));
         let expected = json!({
             "time": "2026-11-23T12:00:00.123Z", "level": "info", "event": "request", "method": "other",
             "route": "/orders", "status": 200, "outcome": "replayed from redis",
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_key_is_never_logged_whole() {
         for (key, start) in [("0123456789", "01234567"), ("012345678", "01234567"), ("01234567", "0123"), ("a", "")] {
-            assert_eq!(KeyStart::of(&IdempotencyKey::parse(key.as_bytes()).unwrap()).0, start);
+            assert_eq!(KeyPrefix::of(&IdempotencyKey::parse(key.as_bytes()).unwrap()).0, start);
         }
     }
 }

@@ -5,7 +5,7 @@
 mod golden;
 #[path = "api/golden.rs"]
 mod golden_orders;
-mod memory;
+mod in_memory;
 #[path = "api/openapi.rs"]
 mod openapi;
 #[path = "api/pages.rs"]
@@ -15,11 +15,12 @@ mod strictness;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use memory::{MERGE_PATCH, TestApp};
+use in_memory::{MERGE_PATCH, TestApp};
 use order::api::MAX_BODY_BYTES;
-use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
-use order::order::{Status, StoreError};
+use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
+use order::order::Status;
 use order::problem::Cause;
+use order::stores::{KeyStore, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -2,11 +2,11 @@
 
 #![no_main]
 
+#[path = "../../tests/in_memory/mod.rs"]
+mod in_memory;
 #[path = "../../tests/laws/mod.rs"]
 #[allow(dead_code, reason = "one target asks one of the laws")]
 mod laws;
-#[path = "../../tests/memory/mod.rs"]
-mod memory;
 
 use libfuzzer_sys::fuzz_target;
 

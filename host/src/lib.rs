@@ -13,9 +13,12 @@
 //!
 //! - `manifest`: `spin.toml` and the environment -> [`manifest::App`]
 //! - `allowed_hosts`: where the component may connect to
-//! - `component`: the engine, what is linked, what each instance owns
+//! - `component`: the engine, what is linked
+//! - `state`: what each instance owns, Spin's limits of instances
 //! - `server`: HTTP in front of the instances
 //! - `variables`, `redis`, `postgres`, `pg_values`: the interfaces
+//! - `pools`: PostgreSQL connections
+//! - `log`: what the host says
 //! - `faults`: host calls that a test makes go wrong
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -23,11 +26,14 @@
 mod allowed_hosts;
 mod component;
 pub mod faults;
+mod log;
 pub mod manifest;
 mod pg_values;
+mod pools;
 mod postgres;
 mod redis;
 mod server;
+mod state;
 mod variables;
 
 /// Interfaces generated from the definitions in the `spin-sdk` package.

@@ -1,4 +1,4 @@
-//! `spin:postgres`: a pool per address, and each statement prepared, executed and forgotten, as in Spin.
+//! `spin:postgres`: each statement prepared, executed and forgotten, as in Spin.
 
 #![expect(clippy::result_large_err, reason = "the error type is the interface's, its size is not ours")]
 
@@ -6,27 +6,17 @@ use crate::bindings::spin::postgres::postgres::{
     Column, DbError, DbValue, Error, Host, HostConnection, HostConnectionBuilder, HostConnectionBuilderWithStore,
     HostConnectionWithStore, ParameterValue, QueryError, RowSet,
 };
-use crate::component::State;
 use crate::faults::{Call, Plan};
-use crate::manifest::App;
 use crate::pg_values::{self, Parameter};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use crate::pools::Connection;
+use crate::state::State;
+use deadpool_postgres::Object;
 use futures::TryStreamExt;
-use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio_postgres::config::{Host as PgHost, SslMode};
+use std::sync::Arc;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, NoTls};
 use wasmtime::Result;
 use wasmtime::component::{Access, Accessor, FutureReader, HasSelf, Resource, StreamReader};
-
-/// Connections per address. Spin's value.
-const POOL_SIZE: usize = 64;
-const DEFAULT_PORT: u16 = 5432;
-
-/// The guest's connection; the last owner's drop gives it back to its pool, busy or not.
-pub type Connection = Arc<Object>;
 
 /// The guest's builder: the address, since options are not served.
 pub struct ConnectionBuilder(String);
@@ -35,61 +25,6 @@ type Accessed<T> = Accessor<T, HasSelf<State>>;
 type Answer<V> = std::result::Result<V, Error>;
 type Rows = Vec<Vec<DbValue>>;
 type Streams = (Vec<Column>, StreamReader<Vec<DbValue>>, FutureReader<Answer<()>>);
-
-/// Pools by address string, shared by all instances.
-#[derive(Default)]
-pub struct Pools(Mutex<HashMap<String, Pool>>);
-
-impl Pools {
-    /// Takes a connection, waiting for a free one without limit.
-    async fn connect(&self, app: &App, address: &str) -> Answer<Connection> {
-        let pool = self.pool(app, address).map_err(Error::ConnectionFailed)?;
-        match pool.get().await {
-            Ok(connection) => Ok(Arc::new(connection)),
-            Err(error) => Err(Error::ConnectionFailed(format!("{error:?}"))),
-        }
-    }
-
-    fn pool(&self, app: &App, address: &str) -> std::result::Result<Pool, String> {
-        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = pools.get(address) {
-            return Ok(pool.clone());
-        }
-        let pool = new_pool(app, address)?;
-        pools.insert(address.to_owned(), pool.clone());
-        Ok(pool)
-    }
-}
-
-fn new_pool(app: &App, address: &str) -> std::result::Result<Pool, String> {
-    let config: Config = address.parse().map_err(|error| format!("the address cannot be parsed: {error:?}"))?;
-    check_hosts(app, &config)?;
-    if config.get_ssl_mode() != SslMode::Disable {
-        return Err("the bundled host has no TLS".to_owned());
-    }
-    let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Clean };
-    let manager = Manager::from_config(config, NoTls, manager_config);
-    Pool::builder(manager).max_size(POOL_SIZE).build().map_err(|error| format!("{error:?}"))
-}
-
-fn check_hosts(app: &App, config: &Config) -> std::result::Result<(), String> {
-    if config.get_hosts().is_empty() {
-        return Err("the address names no host".to_owned());
-    }
-    for (index, host) in config.get_hosts().iter().enumerate() {
-        let PgHost::Tcp(host) = host else {
-            return Err("unix sockets are not served by the bundled host".to_owned());
-        };
-        // One port may stand for all hosts.
-        let ports = config.get_ports();
-        let port = ports.get(index).or(ports.first()).copied();
-        let port = port.unwrap_or(DEFAULT_PORT);
-        if !app.allows("postgres", host, port) {
-            return Err(format!("{host}:{port} is not among allowed_outbound_hosts"));
-        }
-    }
-    Ok(())
-}
 
 fn to_parameters(values: Vec<ParameterValue>) -> Answer<Vec<Parameter>> {
     values.into_iter().map(|value| pg_values::to_parameter(value).map_err(Error::BadParameter)).collect()

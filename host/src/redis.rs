@@ -3,8 +3,8 @@
 use crate::bindings::spin::redis::redis::{
     Error, Host, HostConnection, HostConnectionWithStore, RedisParameter, RedisResult,
 };
-use crate::component::State;
 use crate::faults::Call;
+use crate::state::State;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, Value};
 use wasmtime::Result;
 use wasmtime::component::{Accessor, HasSelf, Resource};

@@ -1,7 +1,8 @@
 //! HTTP in front of the instances: what Spin refuses or answers by itself, and what it hands to the component.
 
-use crate::component::{Handler, State, log_error};
+use crate::log::log_error;
 use crate::manifest::App;
+use crate::state::{Handler, State};
 use bytes::Bytes;
 use futures::channel::oneshot;
 use http::uri::{Authority, Scheme};

@@ -1,7 +1,7 @@
 //! `spin:variables`: the component's own variables, resolved when the host started.
 
 use crate::bindings::spin::variables::variables::{Error, Host, HostWithStore};
-use crate::component::State;
+use crate::state::State;
 use wasmtime::component::{Accessor, HasSelf};
 
 impl Host for State {}

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::query::{Parameter, parameters};
 use super::{NO_STORE, header_value, json_response, to_json, whole_number};
 use crate::idempotency::IdempotencyKey;
-use crate::order::{Filter, Order, OrderStore, Status, is_id};
+use crate::order::{Order, Status, is_id};
 use crate::problem::Problem;
+use crate::stores::{Filter, OrderStore};
 
 /// Orders on a page where the client names no limit.
 const DEFAULT_LIMIT: u32 = 20;
@@ -34,8 +35,7 @@ pub(super) async fn list_orders(orders: &impl OrderStore, query: Option<&str>) -
     let next = last.map(|order| order.id.simple().to_string());
 
     let bodies = found.orders.iter().map(Order::json).collect::<Result<Vec<_>, _>>()?;
-    let rows = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<&RawValue>, _>>();
-    let rows = rows.map_err(|cause| Problem::Internal(cause.to_string()))?;
+    let rows = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<&RawValue>, _>>()?;
     let mut response =
         json_response(StatusCode::OK, to_json(&Page { orders: rows, next_cursor: next.clone() })?, NO_STORE);
     if let Some(cursor) = next {

@@ -8,11 +8,12 @@ use super::head::{require_length, require_media_type};
 use super::preconditions::{Precondition, etag, judge, named_versions};
 use super::{IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, Stores, header_value, json_response, not_modified};
 use crate::change_order::{Change, change_order};
-use crate::idempotency::{Answer, IdempotencyKey, KeyStore};
-use crate::order::{NewOrder, Order, OrderStore, Status};
-use crate::place_order::{Outcome, place_order};
+use crate::idempotency::{Answer, IdempotencyKey};
+use crate::order::{NewOrder, Order, Status};
+use crate::place_order::{Settled, place_order};
 use crate::problem::{MERGE_PATCH, Problem};
-use crate::trace::{self, OrderId};
+use crate::stores::{KeyStore, OrderStore};
+use crate::trace::{OrderId, Outcome};
 
 /// A client keeps its orders to itself, and asks each time whether they are still the same.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -29,14 +30,14 @@ pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
     let received = bounded(body.await?)?;
     let new_order = NewOrder::parse(&received.body)?;
     match place_order(stores.keys, stores.orders, &key, new_order, received.order_id, received.at).await? {
-        Outcome::Placed(answer) => created(answer, "false", trace::Outcome::Placed),
-        Outcome::ReplayedFromRedis(answer) => created(answer, "true", trace::Outcome::ReplayedFromRedis),
-        Outcome::ReplayedFromPostgres(answer) => created(answer, "true", trace::Outcome::ReplayedFromPostgres),
-        Outcome::KeyReused => Err(Problem::IdempotencyKeyReused),
+        Settled::Placed(answer) => created(answer, "false", Outcome::Placed),
+        Settled::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
+        Settled::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
+        Settled::KeyReused => Err(Problem::IdempotencyKeyReused),
     }
 }
 
-fn created(answer: Answer, replayed: &'static str, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
+fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Result<Response<Bytes>, Problem> {
     let mut response = json_response(StatusCode::CREATED, answer.body, CACHE_CONTROL);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
@@ -73,15 +74,15 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     let received = bounded(body.await?)?;
     let status = Status::parse_patch(&received.body)?;
     match change_order(stores.orders, id, &versions, status, received.at).await? {
-        Change::Made(order) => changed(&order, trace::Outcome::Changed),
-        Change::Repeated(order) => changed(&order, trace::Outcome::ChangeRepeated),
+        Change::Made(order) => changed(&order, Outcome::Changed),
+        Change::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
         Change::NotFound => Err(Problem::OrderNotFound),
         Change::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
         Change::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
     }
 }
 
-fn changed(order: &Order, outcome: trace::Outcome) -> Result<Response<Bytes>, Problem> {
+fn changed(order: &Order, outcome: Outcome) -> Result<Response<Bytes>, Problem> {
     let mut response = present_order(order)?;
     response.extensions_mut().insert(outcome);
     Ok(response)

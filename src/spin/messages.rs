@@ -31,7 +31,8 @@ pub fn receive(request: types::Request) -> (Request<()>, Body) {
     }
     *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
     *head.method_mut() = method;
-    (head, Body { fields, untouched: Some(request), contents: None })
+    let length = head.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    (head, Body { fields, length, came: 0, untouched: Some(request), contents: None })
 }
 
 fn fetch(fields: &Fields, names: &[&'static str], head: &mut Request<()>) {
@@ -45,6 +46,10 @@ fn fetch(fields: &Fields, names: &[&'static str], head: &mut Request<()>) {
 /// The body of a request. The host asks the client for it at the first read.
 pub struct Body {
     fields: Fields,
+    /// As the head says, where the API reads that.
+    length: Option<usize>,
+    /// Bytes so far.
+    came: usize,
     untouched: Option<types::Request>,
     /// What is being read.
     contents: Option<Contents>,
@@ -82,17 +87,21 @@ impl Body {
         }
         let (most, chunk) =
             if is_kept { (MAX_BODY_BYTES, CHUNK_BYTES) } else { (MAX_DISCARDED_BYTES, DISCARDED_CHUNK_BYTES) };
-        let (mut body, mut total) = (Vec::new(), 0);
+        let mut body = Vec::new();
         while let Some(contents) = &mut self.contents
-            && total <= most
+            && self.came <= most
         {
             body.reserve(chunk);
             let (result, read) = contents.stream.read(body).await;
             body = read;
             match result {
-                StreamResult::Complete(count) => total += count,
+                StreamResult::Complete(count) => self.came += count,
                 // Only here is told whether this was all.
                 StreamResult::Dropped | StreamResult::Cancelled => self.contents.take()?.end.await.ok().map(drop)?,
+            }
+            // The host sees to the length. With that much the body is whole, and to ask for its end is two calls more.
+            if self.length == Some(self.came) {
+                self.contents = None;
             }
             if !is_kept {
                 body.clear();

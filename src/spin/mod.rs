@@ -27,6 +27,7 @@ use redis_keys::RedisKeyStore;
 mod deadlines;
 mod messages;
 mod postgres_orders;
+mod postgres_sessions;
 mod redis_keys;
 
 struct Service;

@@ -1,162 +1,32 @@
-//! Orders in PostgreSQL. A connection is taken from the host's pool for one statement and given back behind it.
+//! Orders in PostgreSQL: each method is one statement.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use chrono::DateTime;
-// The interface itself: the SDK's wrapper reads a certificate from a file too, which is 24 KB of the component.
-use spin_sdk::pg::wit::postgres::{Connection, ConnectionBuilder, DbValue, Error, ParameterValue, QueryError};
+use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
 
 use super::deadlines::Deadlines;
-use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
-use crate::order::{Filter, NewOrder, Order, OrderStore, PAGE_BYTES, Page, Placement, Status, StoreError, Timestamp};
+use super::postgres_sessions::PostgresSessions;
+use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
+use crate::order::{NewOrder, Order, Status, Timestamp};
 use crate::settings::Settings;
+use crate::stores::{Filter, OrderStore, PAGE_BYTES, Page, Placement, StoreError};
 
 /// The newest of `migrations/` that these statements need.
 const SCHEMA: &str = "20261123000000_create_orders";
 
-/// SQLSTATE of a write in a session that has become read-only: its server was demoted, or so it was set.
-const READ_ONLY: &str = "25006";
-/// SQLSTATE of a session that an administrator ended, here its own role.
-const ENDED: &str = "57P01";
-
-/// Makes the parameters of a statement, anew for each session that it is sent to.
-type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
-
-/// The `OrderStore` of one request. The pool is the host's.
-pub struct PostgresOrderStore<'a> {
-    settings: &'a Settings,
-    deadlines: &'a Deadlines,
-    spent: Cell<Duration>,
-}
+/// The `OrderStore` of one request.
+pub struct PostgresOrderStore<'a>(PostgresSessions<'a>);
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
-        Self { settings, deadlines, spent: Cell::new(Duration::ZERO) }
+        Self(PostgresSessions::new(settings, deadlines))
     }
 
     /// How long this request has waited for PostgreSQL.
     pub fn spent(&self) -> Duration {
-        self.spent.get()
-    }
-
-    /// Runs a statement for its row count, which costs less than rows do.
-    async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
-        self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
-    }
-
-    async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.on_a_session(async |connection| {
-            let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters()).await?;
-            let mut rows = Vec::new();
-            while let Some(row) = stream.next().await {
-                rows.push(row);
-            }
-            // Only here is told whether these were all rows.
-            end.await?;
-            Ok(rows)
-        })
-        .await
-    }
-
-    /// Runs one statement. Where its session has become read-only, nothing was written: the session is ended, and the same
-    /// statement goes to the next one. The pool runs out of such sessions, since a new one is opened only where it can write.
-    async fn on_a_session<T>(&self, statement: impl AsyncFn(&Connection) -> Result<T, Error>) -> Result<T, Failure> {
-        self.within_deadline(async {
-            loop {
-                let connection = self.connection().await?;
-                let result = statement(&connection).await;
-                let is_read_only = matches!(&result, Err(error) if sqlstate(error) == Some(READ_ONLY));
-                if !is_read_only || !end(connection).await {
-                    return result;
-                }
-            }
-        })
-        .await
-    }
-
-    /// One of the host's pool, which has a pool for each address and authority.
-    async fn connection(&self) -> Result<Connection, Error> {
-        let address = &self.settings.pg_address;
-        let Some(pem) = &self.settings.pg_ca else { return Connection::open_async(address.clone()).await };
-        let builder = ConnectionBuilder::new(address);
-        builder.set_ca_root(pem)?;
-        builder.build_async().await
-    }
-
-    async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work).await;
-        self.spent.set(self.spent.get() + took);
-        match result {
-            Some(result) => result.map_err(Failure::Host),
-            None => Err(Failure::Late(self.settings.pg_deadline.as_millis())),
-        }
-    }
-}
-
-/// Ends the session, as a role may its own, so that the pool drops it: a component cannot close what the host has pooled.
-/// `false` where PostgreSQL refuses, since the right to that function was taken away.
-async fn end(connection: Connection) -> bool {
-    let sql = "SELECT pg_terminate_backend(pg_backend_pid())".to_owned();
-    match connection.execute_async(sql, Vec::new()).await {
-        Err(error) => sqlstate(&error).is_none_or(|code| code == ENDED),
-        Ok(_) => false,
-    }
-}
-
-/// PostgreSQL's SQLSTATE code, where it sent one.
-fn sqlstate(error: &Error) -> Option<&str> {
-    match error {
-        Error::QueryFailed(QueryError::DbError(error)) => Some(&error.code),
-        _ => None,
-    }
-}
-
-/// A statement that gave no result.
-enum Failure {
-    Host(Error),
-    /// After so many milliseconds.
-    Late(u128),
-}
-
-impl Failure {
-    fn sqlstate(&self) -> Option<&str> {
-        match self {
-            Self::Host(error) => sqlstate(error),
-            Self::Late(_) => None,
-        }
-    }
-
-    /// For the log. The host's own text of a database error may carry a backtrace, so it is left out.
-    fn cause(&self) -> String {
-        match self {
-            Self::Late(ms) => format!("no answer within {ms} ms"),
-            Self::Host(Error::QueryFailed(QueryError::DbError(error))) => {
-                format!("{} (SQLSTATE {})", error.message, error.code)
-            }
-            Self::Host(
-                Error::ConnectionFailed(text)
-                | Error::BadParameter(text)
-                | Error::QueryFailed(QueryError::Text(text))
-                | Error::ValueConversionFailed(text)
-                | Error::Other(text),
-            ) => first_line(text),
-        }
-    }
-}
-
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        let is_defect = match &failure {
-            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
-            // Bad data, a broken constraint, a missing table or right: no retry mends these.
-            // 42P05 is a pooler's: the session that it lent had a statement of this name already.
-            other => other
-                .sqlstate()
-                .is_some_and(|code| code != "42P05" && ["22", "23", "42"].iter().any(|class| code.starts_with(class))),
-        };
-        if is_defect { Self::Broken(failure.cause()) } else { Self::Unavailable(failure.cause()) }
+        self.0.spent()
     }
 }
 
@@ -167,7 +37,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         fingerprint: Fingerprint,
         order: &Order,
     ) -> Result<Placement, StoreError> {
-        let items = serde_json::to_vec(&order.placed.items).map_err(|cause| StoreError::Broken(cause.to_string()))?;
+        let items = serde_json::to_vec(&order.placed.items)?;
         let parameters = || {
             vec![
                 uuid(order.id),
@@ -181,7 +51,7 @@ impl OrderStore for PostgresOrderStore<'_> {
                 ParameterValue::Int64(order.created_at.timestamp_millis()),
             ]
         };
-        match self.execute(include_str!("sql/place_order.sql"), &parameters).await {
+        match self.0.execute(include_str!("sql/place_order.sql"), &parameters).await {
             Ok(0) => Ok(Placement::KeyTaken),
             Ok(_) => Ok(Placement::Placed),
             // Only here: elsewhere a lock timeout says nothing about a key.
@@ -191,18 +61,18 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
-        let mut rows = self.query(include_str!("sql/find_by_key.sql"), &|| vec![text(key.as_str())]).await?;
+        let mut rows = self.0.query(include_str!("sql/find_by_key.sql"), &|| vec![text(key.as_str())]).await?;
         let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
         let fingerprint = match row.pop() {
             Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
             _ => None,
         };
         let fingerprint = fingerprint.ok_or_else(|| StoreError::Broken("a fingerprint is not 32 bytes".into()))?;
-        Ok(KeyRecord { fingerprint, answer: order(row)?.answer()? })
+        Ok(KeyRecord { fingerprint, answer: Answer::of(&order(row)?)? })
     }
 
     async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let mut rows = self.query(include_str!("sql/find_order.sql"), &|| vec![uuid(id)]).await?;
+        let mut rows = self.0.query(include_str!("sql/find_order.sql"), &|| vec![uuid(id)]).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -224,7 +94,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         // The row comes back with the change: a SELECT behind it could already see the next one.
-        let mut rows = self.query(include_str!("sql/change_order.sql"), &parameters).await?;
+        let mut rows = self.0.query(include_str!("sql/change_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -241,7 +111,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         let mut page = Page::default();
-        for mut row in self.query(include_str!("sql/list_orders.sql"), &parameters).await? {
+        for mut row in self.0.query(include_str!("sql/list_orders.sql"), &parameters).await? {
             // The same in every row: it is the page's.
             page.has_more = matches!(row.pop(), Some(DbValue::Boolean(true)));
             page.orders.push(order(row)?);
@@ -250,16 +120,11 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        match self.execute(include_str!("sql/check_schema.sql"), &|| vec![text(SCHEMA)]).await? {
+        match self.0.execute(include_str!("sql/check_schema.sql"), &|| vec![text(SCHEMA)]).await? {
             1 => Ok(()),
             _ => Err(StoreError::Broken(format!("migration {SCHEMA} is not applied"))),
         }
     }
-}
-
-/// What follows the first line of a host's error is its backtrace.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn text(value: &str) -> ParameterValue {

@@ -8,8 +8,9 @@ use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
 use super::deadlines::Deadlines;
 use super::warn;
-use crate::idempotency::{IdempotencyKey, KeyRecord, KeyStore};
+use crate::idempotency::{IdempotencyKey, KeyRecord};
 use crate::settings::Settings;
+use crate::stores::KeyStore;
 
 thread_local! {
     /// Multiplexed, so requests share it. A request that finds none opens one, and the later one is kept.

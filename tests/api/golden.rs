@@ -1,7 +1,8 @@
 //! Orders that an earlier build has placed: their fingerprints, their entries in Redis, their answers.
 
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
-use order::order::{NewOrder, Order, Status, StoreError};
+use order::order::{NewOrder, Order, Status};
+use order::stores::StoreError;
 
 use super::golden::{Replay, bytes, fingerprints, replays};
 use super::{TestApp, assert_problem, header};

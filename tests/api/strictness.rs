@@ -1,8 +1,8 @@
 //! What real clients and proxies send, and what could be meant in two ways.
 
 use super::*;
-use order::order::PAGE_BYTES;
 use order::problem::Problem;
+use order::stores::PAGE_BYTES;
 
 fn post() -> http::request::Builder {
     Request::post("/orders").header("idempotency-key", "k").header("content-type", "application/json")

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::memory::{TestApp, at_once};
+use super::in_memory::{TestApp, at_once};
 
 /// The quoted spelling of a key.
 pub fn quoted(key: &str) -> String {
@@ -70,7 +70,7 @@ fn accepted_order(order: NewOrder) {
     assert!(order.total_amount <= MAX_TOTAL);
 
     let placed = Order::new(Uuid::from_u128(1), DateTime::UNIX_EPOCH, order.clone());
-    let answer = placed.answer().unwrap();
+    let answer = Answer::of(&placed).unwrap();
     let mut said: Value = serde_json::from_slice(&answer.body).unwrap();
     let members = said.as_object_mut().unwrap();
     for (name, value) in [
@@ -152,10 +152,13 @@ pub fn query(query: &str) {
     }
     app.orders.rows.borrow_mut()[1].2.status = Status::Confirmed;
     let Ok(first) = Uri::try_from(format!("/orders?{query}")) else { return };
-    let parameters = parameters(first.query().unwrap());
+    let (parameters, mut is_refused) = match parameters(first.query().unwrap()) {
+        Some(parameters) => (parameters, false),
+        None => (Vec::new(), true),
+    };
     let names: BTreeSet<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
     let mut expected = Vec::new();
-    let mut is_refused = names.len() < parameters.len();
+    is_refused |= names.len() < parameters.len();
     for (key, _, order) in app.orders.rows.borrow().iter().rev() {
         let matches: Vec<_> = parameters.iter().map(|(name, value)| matches(order, key, name, value)).collect();
         is_refused |= matches.contains(&None);
@@ -164,7 +167,7 @@ pub fn query(query: &str) {
         }
     }
     let limit = parameters.iter().find(|(name, _)| name == "limit");
-    let limit = limit.map_or(20, |(_, value)| value.parse().unwrap_or_default());
+    let limit = limit.map_or(20, |(_, value)| number(value).unwrap_or_default());
 
     let mut ids = Vec::new();
     let mut next = Some(first.clone());
@@ -193,8 +196,8 @@ pub fn query(query: &str) {
     assert_eq!(ids, expected, "{first}");
 }
 
-/// The pairs of a query, decoded as an HTML form's.
-fn parameters(query: &str) -> Vec<(String, String)> {
+/// The pairs of a query, each decoded. `None` where that could be done in two ways, or not at all.
+fn parameters(query: &str) -> Option<Vec<(String, String)>> {
     let decoded = |text: &str| {
         let mut bytes = Vec::new();
         let mut rest = text.as_bytes();
@@ -206,21 +209,27 @@ fn parameters(query: &str) -> Vec<(String, String)> {
                     rest = &after[2..];
                     (high * 16 + low) as u8
                 }
-                (b'+', ..) => b' ',
+                (b'%' | b'+', ..) => return None,
                 _ => *byte,
             });
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8(bytes).ok()
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+    pairs.map(|(name, value)| Some((decoded(name)?, decoded(value)?))).collect()
+}
+
+/// A number in its one spelling.
+fn number(text: &str) -> Option<usize> {
+    let is_one = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| is_one)
 }
 
 /// Whether a parameter of the list lets an order through. `None` if it has to be refused.
 fn matches(order: &Order, key: &str, name: &str, value: &str) -> Option<bool> {
     match name {
-        "limit" => value.parse().is_ok_and(|limit| (1..=100).contains(&limit)).then_some(true),
+        "limit" => number(value).is_some_and(|limit| (1..=100).contains(&limit)).then_some(true),
         "cursor" => {
             let is_id = value.len() == 32 && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             is_id.then(|| order.id.simple().to_string().as_str() < value)
@@ -284,6 +293,7 @@ pub fn answer(method: &Method, response: &Response<Bytes>) {
     let text = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
     assert_eq!(text("retry-after").is_empty(), !matches!(status, 409 | 503));
     assert_eq!(text("allow").is_empty(), status != 405);
+    assert!(["no-store", "no-cache", "private, no-cache"].contains(&text("cache-control")), "{response:?}");
     if method == Method::HEAD || status == 304 {
         assert!(response.body().is_empty());
         return;

@@ -7,11 +7,11 @@
 #![allow(clippy::duplicate_mod, reason = "each fuzz target has the laws for itself")]
 
 mod bodies;
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
 mod keys;
 #[path = "../laws/mod.rs"]
 mod laws;
-#[path = "../memory/mod.rs"]
-mod memory;
 mod orders;
 mod queries;
 mod requests;

@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::memory::{TestApp, at_once};
+use super::in_memory::{TestApp, at_once};
 use super::{config, laws};
 
 /// Up to so many characters, and now and then just as many.

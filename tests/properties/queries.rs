@@ -6,7 +6,7 @@ use proptest::sample::select;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::memory::{TestApp, at_once};
+use super::in_memory::{TestApp, at_once};
 use super::{ORDERS, config, laws};
 
 pub fn query() -> impl Strategy<Value = String> {

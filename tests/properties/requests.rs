@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use order::order::StoreError;
+use order::idempotency::Answer;
+use order::stores::StoreError;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::bodies::nearly_order;
+use super::in_memory::{TestApp, at_once};
 use super::keys::key_bytes;
-use super::memory::{TestApp, at_once};
 use super::queries::query;
 use super::{ORDERS, config, laws};
 
@@ -158,7 +159,7 @@ proptest! {
                 let rows: Vec<_> = rows.iter().filter(|(taken, ..)| *taken == format!("key-{key}")).collect();
                 prop_assert!(rows.len() <= 1);
                 if let Some((_, first)) = owner {
-                    prop_assert_eq!(&rows[0].2.answer().unwrap().body, first.body(), "an acknowledged order stays");
+                    prop_assert_eq!(&Answer::of(&rows[0].2).unwrap().body, first.body(), "an acknowledged order stays");
                 }
             }
         }

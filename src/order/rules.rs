@@ -1,15 +1,8 @@
-//! Reads an order from foreign JSON and lists every fault at once.
-//!
-//! Members stay raw until their type is known. So a number keeps its spelling (`1.0` is refused, `1e999` is no
-//! syntax error), a duplicate member is seen, and nesting of any depth is skipped without recursion.
+//! The rules of an order and of a change: which members there are, and what each may hold.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::json::{Faults, Pointer, Rejected, read};
 use super::{Item, MAX_TOTAL, NewOrder, Status};
 
 /// Most characters in `customerId` and `sku`.
@@ -22,24 +15,6 @@ const MAX_ITEMS: usize = 100;
 const MAX_QUANTITY: i64 = 10_000;
 /// Largest `unitAmount`. With it no sum of 100 items overflows 64 bits.
 const MAX_UNIT_AMOUNT: i64 = 1_000_000_000_000;
-
-/// One thing wrong with an order, at a JSON Pointer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// RFC 6901; empty for the whole document.
-    pub pointer: String,
-    /// For the client.
-    pub detail: Cow<'static, str>,
-}
-
-/// Why a body is no order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rejected {
-    /// Not JSON.
-    Malformed(String),
-    /// JSON, but against the rules: every fault at once.
-    Invalid(Vec<Fault>),
-}
 
 impl NewOrder {
     /// Reads a request body.
@@ -55,20 +30,6 @@ impl Status {
             let [status] = faults.members(&"", json, ["status"])?;
             faults.required(&"/status", status, Faults::status)
         })
-    }
-}
-
-fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &str) -> Option<T>) -> Result<T, Rejected> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Rejected::Malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let mut faults = Faults(Vec::new());
-    match document(&mut faults, text) {
-        Some(value) if faults.0.is_empty() => Ok(value),
-        // Malformed text comes here too, being no object. Only what has a fault is read again to tell it apart.
-        _ => match serde_json::from_str::<&RawValue>(text) {
-            Ok(_) => Err(Rejected::Invalid(faults.0)),
-            Err(error) => Err(Rejected::Malformed(error.to_string())),
-        },
     }
 }
 
@@ -91,56 +52,9 @@ fn order(faults: &mut Faults, json: &str) -> Option<NewOrder> {
     Some(NewOrder { customer_id: customer_id?, currency: currency?, items, comment: comment?, total_amount })
 }
 
-/// Collects what is wrong. Each reader returns `None` after adding at least one fault.
-struct Faults(Vec<Fault>);
-
-/// Formatted only when there is a fault to point at.
-type Pointer<'a> = &'a dyn fmt::Display;
-
 impl Faults {
-    fn add<T>(&mut self, pointer: Pointer<'_>, detail: impl Into<Cow<'static, str>>) -> Option<T> {
-        self.0.push(Fault { pointer: pointer.to_string(), detail: detail.into() });
-        None
-    }
-
-    fn required<'a, T>(
-        &mut self,
-        pointer: Pointer<'_>,
-        json: Option<&'a RawValue>,
-        read: impl FnOnce(&mut Self, Pointer<'_>, &'a RawValue) -> Option<T>,
-    ) -> Option<T> {
-        match json {
-            Some(json) => read(self, pointer, json),
-            None => self.add(pointer, "is required"),
-        }
-    }
-
-    /// The values of an object's members, in the order of `names`.
-    fn members<'a, const N: usize>(
-        &mut self,
-        pointer: Pointer<'_>,
-        json: &'a str,
-        names: [&str; N],
-    ) -> Option<[Option<&'a RawValue>; N]> {
-        let Ok(Members(members)) = serde_json::from_str(json) else {
-            return self.add(pointer, "must be an object whose member names are valid Unicode");
-        };
-        let mut found = [None; N];
-        for (Name(name), value) in members {
-            let slot = names.iter().position(|known| *known == name).and_then(|at| found.get_mut(at));
-            match slot {
-                None => self.add(&member_pointer(pointer, &name), "is not a known field"),
-                Some(Some(_)) => self.add(&member_pointer(pointer, &name), "is given more than once"),
-                Some(empty) => empty.replace(value),
-            };
-        }
-        Some(found)
-    }
-
     fn items(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Vec<Item>> {
-        let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
-            return self.add(pointer, "must be an array");
-        };
+        let entries = self.entries(pointer, json)?;
         if entries.is_empty() || entries.len() > MAX_ITEMS {
             return self.add(pointer, format!("must have 1 to {MAX_ITEMS} entries"));
         }
@@ -163,17 +77,6 @@ impl Faults {
             faults.integer(pointer, json, 0, MAX_UNIT_AMOUNT)
         });
         Some(Item { sku: sku?, quantity: quantity?, unit_amount: unit_amount? })
-    }
-
-    fn string(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
-        if !json.get().starts_with('"') {
-            return self.add(pointer, "must be a string");
-        }
-        match serde_json::from_str(json.get()) {
-            Ok(text) => Some(text),
-            // Well-formed JSON can still escape half a surrogate pair, which is no character.
-            Err(_) => self.add(pointer, "must be valid Unicode; it has a lone surrogate"),
-        }
     }
 
     fn id(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
@@ -212,55 +115,11 @@ impl Faults {
         }
         Some(comment)
     }
-
-    fn integer(&mut self, pointer: Pointer<'_>, json: &RawValue, min: i64, max: i64) -> Option<i64> {
-        let digits = json.get();
-        if !digits.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || digits.contains(['.', 'e', 'E']) {
-            return self.add(pointer, "must be an integer, written without fraction or exponent");
-        }
-        match digits.parse() {
-            Ok(value) if (min..=max).contains(&value) => Some(value),
-            _ => self.add(pointer, format!("must be from {min} to {max}")),
-        }
-    }
 }
 
 /// Whether `text` may stand as a `customerId` or a `sku`.
 pub fn is_id(text: &str) -> bool {
     !text.chars().any(char::is_control) && (1..=MAX_ID_CHARS).contains(&text.chars().count())
-}
-
-fn member_pointer(parent: Pointer<'_>, name: &str) -> String {
-    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-/// An object's members as they stand, duplicates included.
-struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
-
-/// Borrowed where it has no escapes, as a bare `Cow` would not be.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
 }
 
 #[cfg(test)]
@@ -270,7 +129,7 @@ mod tests {
     const ORDER: &str =
         r#"{"customerId":"c","currency":"RUB","items":[{"sku":"a","quantity":2,"unitAmount":50}],"comment":"x"}"#;
 
-    fn pointers_of<T: fmt::Debug>(result: Result<T, Rejected>) -> Vec<String> {
+    fn pointers_of<T: std::fmt::Debug>(result: Result<T, Rejected>) -> Vec<String> {
         match result {
             Err(Rejected::Invalid(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
             other => panic!("{other:?}"),

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
 use order::api::{FoundStores, MISSPELT_KEYS, Received, Stores, headers_read, respond};
-use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord, KeyStore};
-use order::order::{Filter, Order, OrderStore, PAGE_BYTES, Page, Placement, Status, StoreError, Timestamp};
+use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
+use order::order::{Order, Status, Timestamp};
 use order::problem::Problem;
 use order::settings::InvalidSetting;
+use order::stores::{Filter, KeyStore, OrderStore, PAGE_BYTES, Page, Placement, StoreError};
 use uuid::Uuid;
 
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -83,7 +84,7 @@ impl OrderStore for MemoryOrders {
         self.statement()?;
         let rows = self.rows.borrow();
         let (_, fingerprint, order) = rows.iter().find(|(taken, ..)| taken == key.as_str()).unwrap();
-        Ok(KeyRecord { fingerprint: *fingerprint, answer: order.answer()? })
+        Ok(KeyRecord { fingerprint: *fingerprint, answer: Answer::of(order)? })
     }
 
     async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {

@@ -1,0 +1,151 @@
+//! Walks foreign JSON and collects what is wrong with it. What is right is up to [`rules`](super::rules).
+//!
+//! Members stay raw until their type is known. So a number keeps its spelling (`1.0` is refused, `1e999` is no
+//! syntax error), a duplicate member is seen, and nesting of any depth is skipped without recursion.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One thing wrong with an order, at a JSON Pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// RFC 6901; empty for the whole document.
+    pub pointer: String,
+    /// For the client.
+    pub detail: Cow<'static, str>,
+}
+
+/// Why a body is no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejected {
+    /// Not JSON.
+    Malformed(String),
+    /// JSON, but against the rules: every fault at once.
+    Invalid(Vec<Fault>),
+}
+
+/// Reads a whole document, or lists every fault in it.
+pub(super) fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &str) -> Option<T>) -> Result<T, Rejected> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Rejected::Malformed(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
+    let mut faults = Faults(Vec::new());
+    match document(&mut faults, text) {
+        Some(value) if faults.0.is_empty() => Ok(value),
+        // Malformed text comes here too, being no object. Only what has a fault is read again to tell it apart.
+        _ => match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Err(Rejected::Invalid(faults.0)),
+            Err(error) => Err(Rejected::Malformed(error.to_string())),
+        },
+    }
+}
+
+/// Collects what is wrong. Each reader returns `None` after adding at least one fault.
+pub(super) struct Faults(Vec<Fault>);
+
+/// Formatted only when there is a fault to point at.
+pub(super) type Pointer<'a> = &'a dyn fmt::Display;
+
+impl Faults {
+    pub(super) fn add<T>(&mut self, pointer: Pointer<'_>, detail: impl Into<Cow<'static, str>>) -> Option<T> {
+        self.0.push(Fault { pointer: pointer.to_string(), detail: detail.into() });
+        None
+    }
+
+    pub(super) fn required<'a, T>(
+        &mut self,
+        pointer: Pointer<'_>,
+        json: Option<&'a RawValue>,
+        read: impl FnOnce(&mut Self, Pointer<'_>, &'a RawValue) -> Option<T>,
+    ) -> Option<T> {
+        match json {
+            Some(json) => read(self, pointer, json),
+            None => self.add(pointer, "is required"),
+        }
+    }
+
+    /// The values of an object's members, in the order of `names`.
+    pub(super) fn members<'a, const N: usize>(
+        &mut self,
+        pointer: Pointer<'_>,
+        json: &'a str,
+        names: [&str; N],
+    ) -> Option<[Option<&'a RawValue>; N]> {
+        let Ok(Members(members)) = serde_json::from_str(json) else {
+            return self.add(pointer, "must be an object whose member names are valid Unicode");
+        };
+        let mut found = [None; N];
+        for (Name(name), value) in members {
+            let slot = names.iter().position(|known| *known == name).and_then(|at| found.get_mut(at));
+            match slot {
+                None => self.add(&member_pointer(pointer, &name), "is not a known field"),
+                Some(Some(_)) => self.add(&member_pointer(pointer, &name), "is given more than once"),
+                Some(empty) => empty.replace(value),
+            };
+        }
+        Some(found)
+    }
+
+    /// The entries of an array.
+    pub(super) fn entries<'a>(&mut self, pointer: Pointer<'_>, json: &'a RawValue) -> Option<Vec<&'a RawValue>> {
+        serde_json::from_str(json.get()).ok().or_else(|| self.add(pointer, "must be an array"))
+    }
+
+    pub(super) fn string(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
+        if !json.get().starts_with('"') {
+            return self.add(pointer, "must be a string");
+        }
+        match serde_json::from_str(json.get()) {
+            Ok(text) => Some(text),
+            // Well-formed JSON can still escape half a surrogate pair, which is no character.
+            Err(_) => self.add(pointer, "must be valid Unicode; it has a lone surrogate"),
+        }
+    }
+
+    pub(super) fn integer(&mut self, pointer: Pointer<'_>, json: &RawValue, min: i64, max: i64) -> Option<i64> {
+        let digits = json.get();
+        if !digits.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || digits.contains(['.', 'e', 'E']) {
+            return self.add(pointer, "must be an integer, written without fraction or exponent");
+        }
+        match digits.parse() {
+            Ok(value) if (min..=max).contains(&value) => Some(value),
+            _ => self.add(pointer, format!("must be from {min} to {max}")),
+        }
+    }
+}
+
+fn member_pointer(parent: Pointer<'_>, name: &str) -> String {
+    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// An object's members as they stand, duplicates included.
+struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
+
+/// Borrowed where it has no escapes, as a bare `Cow` would not be.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}

@@ -1,0 +1,103 @@
+//! How a connection to each store is opened.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
+
+/// `redis://host:port` or `rediss://host:port`.
+pub(super) fn is_redis_address(address: &str) -> bool {
+    let rest = address.strip_prefix("redis://").or_else(|| address.strip_prefix("rediss://"));
+    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else { return false };
+    let is_ipv6 = || {
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
+    };
+    is_port(port) && (is_name(host) || is_ipv6())
+}
+
+/// `postgres://host:port`.
+pub(super) fn is_pg_address(address: &str) -> bool {
+    let parts = address.strip_prefix("postgres://").and_then(|rest| rest.rsplit_once(':'));
+    parts.is_some_and(|(host, port)| is_name(host) && is_port(port))
+}
+
+/// A host's name or its IPv4 address.
+fn is_name(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<NonZeroU16>().is_ok()
+}
+
+/// The address with its user and password, percent-encoded as a URL's user info has to be.
+pub(super) fn redis_url(address: &str, user: &str, password: &str) -> String {
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    match address.split_once("://") {
+        Some((scheme, rest)) if !(user.is_empty() && password.is_empty()) => {
+            format!("{scheme}://{}:{}@{rest}", encoded(user), encoded(password))
+        }
+        _ => address.to_owned(),
+    }
+}
+
+/// What each session of PostgreSQL is opened with.
+pub(super) struct PgSession<'a> {
+    pub address: &'a str,
+    pub user: &'a str,
+    pub password: &'a str,
+    pub database: &'a str,
+    pub sslmode: &'a str,
+    pub deadline_ms: u64,
+}
+
+/// A dead peer behind a firewall that drops silently is noticed after 20 + 3 x 5 seconds of silence.
+const KEEPALIVES: &str = "keepalives=1 keepalives_idle=20 keepalives_interval=5 keepalives_retries=3";
+
+impl fmt::Display for PgSession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+        let (host, port) = self.address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
+        // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
+        // since an abandoned one goes back to the pool with its connection still busy.
+        // The protocol relies on `read committed`, whatever the role or the database has for a default.
+        let options = format!(
+            r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed",
+            self.deadline_ms * 8 / 10,
+            self.deadline_ms * 6 / 10,
+        );
+        write!(
+            f,
+            "host={} port={port} user={} password={} dbname={} sslmode={} connect_timeout={} tcp_user_timeout={} \
+             {KEEPALIVES} target_session_attrs=read-write options={}",
+            quoted(host),
+            quoted(self.user),
+            quoted(self.password),
+            quoted(self.database),
+            self.sslmode,
+            // For each address of a name, in whole seconds: from 2 s on, one that swallows packets leaves time for the next.
+            (self.deadline_ms / 2000).max(1),
+            // In whole seconds, so rounded up: the deadline comes first.
+            self.deadline_ms.div_ceil(1000),
+            quoted(&options),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_of_redis_are_escaped() {
+        assert_eq!(redis_url("redis://r:1", "", "a b@/:%'\""), "redis://:a%20b%40%2F%3A%25%27%22@r:1");
+        assert_eq!(redis_url("rediss://r:1", "shop@1", "p"), "rediss://shop%401:p@r:1");
+        assert_eq!(redis_url("redis://[::1]:6379", "", ""), "redis://[::1]:6379");
+        let parsed: redis::ConnectionInfo =
+            redis::IntoConnectionInfo::into_connection_info(redis_url("redis://r:1", "u:/", "a b@/:%'\"+")).unwrap();
+        assert_eq!(
+            (parsed.redis.username.as_deref(), parsed.redis.password.as_deref()),
+            (Some("u:/"), Some("a b@/:%'\"+"))
+        );
+    }
+}
