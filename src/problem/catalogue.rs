@@ -58,9 +58,9 @@ impl Problem {
                 "idempotency-key-missing",
                 StatusCode::BAD_REQUEST,
                 "Idempotency-Key is missing",
-                "The request was to place an order, and had no Idempotency-Key header. \
+                "The request asked to place an order, and had no Idempotency-Key header. \
                  Without a key the service could not tell a repeat from a second order, so it placed none. \
-                 X-Idempotency-Key, Idempotency_Key and their like are other headers, and are not read.",
+                 X-Idempotency-Key, Idempotency_Key and similar names are other headers, and are not read.",
                 "Not as it is. Make a key for this order, such as a UUID, keep it until the order is settled, \
                  and send the request with it.",
             ),
@@ -94,13 +94,13 @@ impl Problem {
                 StatusCode::NOT_FOUND,
                 "No such resource",
                 "There is nothing at this path.",
-                "No. The first page lists the paths there are.",
+                "No. The first page lists all paths.",
             ),
             Self::OrderNotFound => entry(
                 "order-not-found",
                 StatusCode::NOT_FOUND,
                 "No such order",
-                "There is no order with this id, or the id is no UUID in its hyphenated spelling. \
+                "There is no order with this id, or the id is not a UUID in its hyphenated spelling. \
                  Orders are never deleted, so there never was one.",
                 "No. If the order may still be on its way, send its POST again with the same key: that settles it.",
             ),
@@ -108,15 +108,15 @@ impl Problem {
                 "method-not-allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
-                "The path is known, but has no such method. The Allow header names those it has.",
+                "The path is known, but does not take this method. The Allow header names those it takes.",
                 "Not with this method.",
             ),
             Self::RequestTimeout => entry(
                 "request-timeout",
                 StatusCode::REQUEST_TIMEOUT,
                 "The body did not come in time",
-                "The head of the request came, and the whole body did not within the time the service gives it, \
-                 10 seconds by default. Nothing was written, and the connection is closed.",
+                "The head of the request came, but the body was not complete in time. \
+                 The limit is 10 seconds by default. Nothing was written, and the connection is closed.",
                 "Yes, over a new connection: the same request with the same key, which is unused.",
             ),
             Self::IdempotencyKeyInUse(_) => entry(
@@ -127,7 +127,7 @@ impl Problem {
                  This one wrote nothing.",
                 "Yes: wait as long as Retry-After says, then send the same request with the same key. \
                  It gets the answer of the earlier one, or places the order if that one failed. \
-                 Nothing else settles it: that GET /orders?idempotencyKey=... lists no order proves nothing, since the \
+                 Nothing else settles it. An empty list from GET /orders?idempotencyKey=... proves nothing, since the \
                  earlier request may commit a moment later. Do not take a fresh key.",
             ),
             Self::TransitionNotAllowed { .. } => entry(
@@ -136,16 +136,16 @@ impl Problem {
                 "The order cannot move to this status",
                 "An order goes from created to confirmed, from created to cancelled, or from confirmed to cancelled. \
                  Any other move is refused, and nothing was written.",
-                "No: the order is at the version that If-Match names, so the answer stays the same.",
+                "No: the answer stays the same as long as the order is at the version that If-Match names.",
             ),
             Self::PreconditionFailed { .. } => entry(
                 "precondition-failed",
                 StatusCode::PRECONDITION_FAILED,
                 "If-Match names another version",
-                "The order is at another version than If-Match names: it was changed meanwhile, or the tag is weak, \
+                "The order is not at a version that If-Match names: it was changed meanwhile, or the tag is weak, \
                  unquoted or wrong. \
                  Nothing was written. The ETag header has the present version.",
-                "Not as it is. Read the order, decide again, and send the change with the new ETag. \
+                "Not as it is. Read the order again and decide; a change goes with the new ETag. \
                  No key is involved: the version is the key of a change.",
             ),
             Self::PayloadTooLarge => entry(
@@ -160,10 +160,10 @@ impl Problem {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Unsupported media type",
                 "The Content-Type is not the one that the method reads: application/json for POST, \
-                 application/merge-patch+json for PATCH. Or the body has a Content-Encoding, and none but identity is read. \
+                 application/merge-patch+json for PATCH. Or the body has a Content-Encoding other than identity. \
                  Nothing was written.",
-                "Not as it is. Send the same body under the right Content-Type and without a coding; the key is unused and \
-                 may be used for it.",
+                "Not as it is. Send the same body with the right Content-Type and without a Content-Encoding; \
+                 the key is unused and may be used for it.",
             ),
             Self::InvalidOrder(_) => entry(
                 "invalid-order",
@@ -186,7 +186,7 @@ impl Problem {
                 "precondition-required",
                 StatusCode::PRECONDITION_REQUIRED,
                 "If-Match names no version",
-                "The change had no If-Match header, or only *. \
+                "The change had no If-Match header, or If-Match: *, which is not accepted. \
                  Without a version it could overwrite what its sender never saw. Nothing was written.",
                 "Not as it is. Send it with If-Match and the order's ETag.",
             ),
@@ -196,17 +196,18 @@ impl Problem {
                 "Internal error",
                 "The service is at fault: a defect or a bad setting. \
                  Whether the request took effect is unknown.",
-                "It is safe: the same request with the same key never places a second order, and a change is never \
-                 made twice. It helps once the service has been repaired.",
+                "Repeating it is safe: the same request with the same key never places a second order, \
+                 and a change is never made twice. It helps once the service has been fixed.",
             ),
             Self::StoreUnavailable(_) => entry(
                 "store-unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The order store is unavailable",
-                "PostgreSQL is away or late. Whether the request took effect is unknown.",
+                "PostgreSQL is unreachable or too slow. Whether the request took effect is unknown.",
                 "Yes: wait as long as Retry-After says, then send the same request with the same key, with growing \
-                 pauses. It settles to exactly one order. Nothing else does: that GET /orders?idempotencyKey=... lists no order \
-                 proves nothing, since this request may still commit a moment later. Do not take a fresh key. \
+                 pauses. It settles to exactly one order. Nothing else settles it. An empty list from \
+                 GET /orders?idempotencyKey=... proves nothing, since this request may still commit a moment later. \
+                 Do not take a fresh key. \
                  A change is sent again with the same If-Match.",
             ),
         }
