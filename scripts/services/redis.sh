@@ -1,0 +1,58 @@
+# shellcheck shell=bash disable=SC2154
+# Redis: start it, find out whether the one that runs is ours, stop it. Part of scripts/services.sh.
+
+redis_dir=$local_dir/redis
+
+has_redis() { command -v redis-server >/dev/null && command -v redis-cli >/dev/null; }
+
+our_redis_dir() { (cd "$redis_dir" 2>/dev/null && pwd -P); }
+redis_is_ours() {
+    has_redis || return 1
+    [ "$(within 2 redis-cli -h 127.0.0.1 -p "$redis_port" config get dir 2>/dev/null | tail -n 1)" = "$(our_redis_dir)" ]
+}
+
+redis_pids() {
+    local file pid
+    for file in "$redis_dir"/redis-*.pid; do
+        pid=$(cat "$file" 2>/dev/null) || continue
+        [[ $pid =~ ^[0-9]+$ ]] && [[ $(command_of "$pid") == *redis-server*:"$(basename "$file" .pid | cut -d- -f2)"* ]] && echo "$pid"
+    done
+    return 0
+}
+
+redis_up() {
+    if ! has_redis; then compose_up redis Redis redis-server; return; fi
+    mkdir -p "$redis_dir"
+    local pid
+    for pid in $(redis_pids); do kill -CONT "$pid" 2>/dev/null || true; done # a test may have left it stopped
+    if redis_is_ours; then say "Redis runs on port $redis_port"; return; fi
+    port_answers "$redis_port" &&
+        fail "port $redis_port is taken by something that is not this checkout's Redis; free it or set REDIS_PORT"
+    rm -f "$redis_dir/redis-$redis_port.pid"
+    redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$redis_dir" --save '' --appendonly no \
+        --maxmemory-policy noeviction --daemonize yes --pidfile "$redis_dir/redis-$redis_port.pid" \
+        --logfile "$redis_dir/redis.log" >/dev/null 9>&- || true
+    local deadline=$((SECONDS + start_seconds))
+    until redis_is_ours; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            tail -n 15 "$redis_dir/redis.log" >&2 || true
+            fail "Redis did not answer on port $redis_port within $start_seconds s"
+        fi
+        sleep 0.1
+    done
+    say "Redis started on port $redis_port"
+}
+
+redis_down() {
+    local pid deadline=$((SECONDS + start_seconds))
+    for pid in $(redis_pids); do
+        kill -CONT "$pid" 2>/dev/null || true
+        kill "$pid"
+        while [[ $(command_of "$pid") == *redis-server* ]]; do
+            [ "$SECONDS" -lt "$deadline" ] || fail "Redis (pid $pid) did not stop within $start_seconds s"
+            sleep 0.1
+        done
+        say "Redis stopped"
+    done
+    rm -f "$redis_dir"/redis-*.pid
+}
