@@ -7,8 +7,9 @@ has_redis() { command -v redis-server >/dev/null && command -v redis-cli >/dev/n
 
 our_redis_dir() { (cd "$redis_dir" 2>/dev/null && pwd -P); }
 redis_is_ours() {
-    has_redis || return 1
-    [ "$(within 2 redis-cli -h 127.0.0.1 -p "$redis_port" config get dir 2>/dev/null | tail -n 1)" = "$(our_redis_dir)" ]
+    local dir
+    has_redis && dir=$(our_redis_dir) || return 1 # without a folder, "" would be that of a Redis that is not there
+    [ "$(within 2 redis-cli -h 127.0.0.1 -p "$redis_port" config get dir 2>/dev/null | tail -n 1)" = "$dir" ]
 }
 
 redis_pids() {
