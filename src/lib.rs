@@ -3,7 +3,7 @@
 //! Read in this order:
 //!
 //! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
-//! - [`change_order`]: how an order's status changes, once, whoever else changes it
+//! - [`change_order`]: how an order's status changes, once, whatever other clients do meanwhile
 //! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `KeyStore` and `OrderStore`
 //! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
 //! - [`order`]: what an order is and how one is read from JSON

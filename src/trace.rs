@@ -128,7 +128,7 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// One line for a condition that was got over, such as a Redis that does not answer.
+/// One line for a condition that the request recovered from, such as a Redis that does not answer.
 pub fn warning_line(at: Timestamp, event: &str, cause: &str) -> String {
     #[derive(Serialize)]
     struct WarningLine<'a> {

@@ -9,7 +9,7 @@ use super::{header_value, not_modified};
 use crate::pages;
 use crate::problem::Problem;
 
-/// Whoever keeps a page asks each time whether it is still the same.
+/// A browser keeps a page, and asks each time whether it is still the same.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// A page for people.

@@ -27,7 +27,7 @@ pub(super) fn judge(headers: &HeaderMap, etag: &HeaderValue) -> Result<Precondit
 }
 
 /// The versions that the `If-Match` of a `PATCH` names, by the strong comparison: a weak tag, or one that is no version,
-/// names none. `*` is refused like a missing header, since it would overwrite what its sender never saw.
+/// counts for nothing. `*` is refused like a missing header, since it would overwrite what its sender never saw.
 pub(super) fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
     let tags: Vec<_> = entity_tags(headers, header::IF_MATCH).collect();
     if tags.is_empty() || tags.contains(&&b"*"[..]) {

@@ -118,7 +118,7 @@ async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
     Ok(settings)
 }
 
-/// Logs a condition that the request gets over.
+/// Logs a condition that the request recovers from.
 fn warn(event: &str, cause: &str) {
     print(trace::warning_line(timestamp(now()), event, cause));
 }

@@ -146,7 +146,7 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         let is_defect = match &failure {
             Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
-            // Bad data, a broken constraint, a missing table or right: no retry mends these.
+            // Bad data, a broken constraint, a missing table or right: no retry repairs these.
             // 42P05 is a pooler's: the session that it lent had a statement of this name already.
             other => other
                 .sqlstate()

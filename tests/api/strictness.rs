@@ -179,7 +179,7 @@ async fn a_read_under_if_match_is_answered_for_that_version_alone() {
     assert_problem(&app.send(page).await, 412, "precondition-failed");
 }
 
-/// Whoever waits with `Expect: 100-continue` learns of these without having sent a body.
+/// A client that waits with `Expect: 100-continue` learns of these without having sent a body.
 #[tokio::test]
 async fn what_the_head_decides_comes_before_the_body_is_asked_for() {
     let app = TestApp::default();

@@ -1,4 +1,4 @@
-//! What the component writes to its log: one JSON line for each request, and one for each trouble it got over.
+//! What the component writes to its log: one JSON line for each request, and one for each problem a request recovered from.
 
 use std::path::Path;
 use std::process::Stdio;

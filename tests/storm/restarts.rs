@@ -1,4 +1,4 @@
-//! A rolling update: the hosts are restarted one after the other under load. SIGTERM cuts what is in flight, and a retry mends it.
+//! A rolling update: the hosts are restarted one after the other under load. SIGTERM cuts what is in flight, and a retry settles it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
