@@ -94,6 +94,7 @@ fn no_two_public_things_have_one_name() {
     for file in files_in(Path::new("src")) {
         let text = fs::read_to_string(&file).unwrap();
         for line in text.lines().filter_map(|line| line.strip_prefix("pub ")) {
+            let line = line.replacen("const fn ", "fn ", 1);
             let mut words = line.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
             let words = words.by_ref().filter(|word| !["async", "unsafe"].contains(word));
             if let [kind @ ("struct" | "enum" | "trait" | "fn" | "const" | "type"), name] =

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use sha2::{Digest, Sha256};
 
-use super::preconditions::{Precondition, judge};
+use super::preconditions::is_known;
 use super::{header_value, not_modified};
 use crate::pages;
 use crate::problem::Problem;
@@ -30,15 +30,13 @@ pub(super) fn document(
     let text = text.into();
     let digest = Sha256::digest(&text).into_iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(byte));
     let etag = header_value(format!("\"{digest:016x}\""))?;
-    match judge(headers, &etag)? {
-        Precondition::NotModified => Ok(not_modified(etag, CACHE_CONTROL)),
-        Precondition::Holds => {
-            let mut response = Response::new(text);
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-            headers.insert(header::ETAG, etag);
-            headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
-            Ok(response)
-        }
+    if is_known(headers, &etag) {
+        return Ok(not_modified(etag, CACHE_CONTROL));
     }
+    let mut response = Response::new(text);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::ETAG, etag);
+    headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    Ok(response)
 }

@@ -15,21 +15,29 @@ pub(super) enum Precondition {
 
 /// Judges a `GET` of what now has `etag`, in the order of RFC 9110, 13.2.2: `If-Match` first.
 pub(super) fn judge(headers: &HeaderMap, etag: &HeaderValue) -> Result<Precondition, Problem> {
-    let mut wanted = entity_tags(headers, header::IF_MATCH).peekable();
+    let wanted = entity_tags(headers, header::IF_MATCH);
     // By the strong comparison: a weak tag names nothing.
-    if wanted.peek().is_some() && !wanted.any(|tag| tag == b"*" || tag == etag.as_bytes()) {
+    if !wanted.is_empty() && !is_any(&wanted) && !wanted.contains(&etag.as_bytes()) {
         return Err(Problem::PreconditionFailed { etag: etag.clone() });
     }
-    // By the weak comparison.
-    let is_known = entity_tags(headers, header::IF_NONE_MATCH)
-        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes());
-    Ok(if is_known { Precondition::NotModified } else { Precondition::Holds })
+    Ok(if is_known(headers, etag) { Precondition::NotModified } else { Precondition::Holds })
+}
+
+/// Whether `If-None-Match` names `etag`, by the weak comparison.
+pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let known = entity_tags(headers, header::IF_NONE_MATCH);
+    is_any(&known) || known.iter().any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}
+
+/// `*` stands alone, or it is no tag at all.
+fn is_any(tags: &[&[u8]]) -> bool {
+    *tags == [b"*"]
 }
 
 /// The versions that the `If-Match` of a `PATCH` names, by the strong comparison: a weak tag, or one that is no version,
 /// counts for nothing. `*` is refused like a missing header, since it would overwrite what its sender never saw.
 pub(super) fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
-    let tags: Vec<_> = entity_tags(headers, header::IF_MATCH).collect();
+    let tags = entity_tags(headers, header::IF_MATCH);
     if tags.is_empty() || tags.contains(&&b"*"[..]) {
         return Err(Problem::PreconditionRequired);
     }
@@ -45,11 +53,18 @@ pub(super) fn etag(version: i64) -> Result<HeaderValue, Problem> {
     header_value(format!("\"{version}\""))
 }
 
-/// No tag of ours has a comma in it, so a foreign one that is cut at its commas equals none of them.
-fn entity_tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+/// What a list of tags holds, which are separated by commas and may have commas between their quotes.
+fn entity_tags(headers: &HeaderMap, name: HeaderName) -> Vec<&[u8]> {
     let lines = headers.get_all(name).into_iter();
     lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .flat_map(|line| {
+            let mut is_quoted = false;
+            line.as_bytes().split(move |byte| {
+                is_quoted ^= *byte == b'"';
+                *byte == b',' && !is_quoted
+            })
+        })
         .map(<[u8]>::trim_ascii)
         .filter(|tag| !tag.is_empty())
+        .collect()
 }

@@ -11,7 +11,7 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'
         match (decoded(name), decoded(value)) {
             (Ok(name), Ok(value)) => Ok(Parameter { as_sent: pair, name, value }),
             (Err(reason), _) => Err(Problem::InvalidParameter(format!("the name of a parameter {reason}"))),
-            // The name is a known one or it is not shown: it may be anything.
+            // A name that is no word may be anything, so it is not shown.
             (Ok(name), Err(reason)) => {
                 let name = if is_word(&name) { &name } else { "a parameter" };
                 Err(Problem::InvalidParameter(format!("{name} {reason}")))
@@ -29,6 +29,10 @@ pub(super) struct Parameter<'a> {
 }
 
 fn decoded(text: &str) -> Result<Cow<'_, str>, &'static str> {
+    // HTTP/2 brings such bytes to here.
+    if !text.is_ascii() {
+        return Err("has bytes outside ASCII; write them percent-encoded");
+    }
     if text.contains('+') {
         return Err("has a plus sign, which some read as a space; write %2B for a plus sign, %20 for a space");
     }

@@ -116,7 +116,7 @@ impl Problem {
                 StatusCode::REQUEST_TIMEOUT,
                 "The body did not come in time",
                 "The head of the request came, but the body was not complete in time. \
-                 The limit is 10 seconds by default. Nothing was written, and the connection is closed.",
+                 The limit is 10 seconds by default. Nothing was written. Over HTTP/1 the connection is closed.",
                 "Yes, over a new connection: the same request with the same key, which is unused.",
             ),
             Self::IdempotencyKeyInUse(_) => entry(

@@ -28,23 +28,28 @@ impl Deadlines {
     /// What is late is dropped, which cancels the host call.
     pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> (Option<T>, Duration) {
         let started = Instant::now();
-        (self.since(started, limit, work).await, started.elapsed())
+        let mut work = pin!(work);
+        // The timer counts from the start of the work: to read the clock once more is a host call.
+        let result = poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => self.poll_until(started, started + limit, context).map(|()| None),
+        })
+        .await;
+        (result, started.elapsed())
     }
 
-    /// `work` unless it is not done when `limit` has passed since `started`.
+    /// `work` unless it is not done when `limit` has passed since `started`, which may be a while ago.
     pub async fn since<T>(&self, started: Instant, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending => self.poll_until(started, started + limit, context).map(|()| None),
+            Poll::Pending => self.poll_until(Instant::now(), started + limit, context).map(|()| None),
         })
         .await
     }
 
     #[inline(never)]
-    fn poll_until(&self, started: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        // The first timer counts from the start of the work: to read the clock is a host call.
-        let mut now = started;
+    fn poll_until(&self, mut now: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         let mut running = self.0.borrow_mut();
         loop {
             // One that would ring too late is replaced.

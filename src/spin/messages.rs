@@ -31,6 +31,10 @@ pub fn receive(request: types::Request) -> (Request<()>, Body) {
     }
     *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
     *head.method_mut() = method;
+    // Of a request that has both, the coding tells where the body ends (RFC 9112, 6.3), and some hosts leave both in.
+    if head.headers().contains_key(header::CONTENT_LENGTH) && fields.has(header::TRANSFER_ENCODING.as_str()) {
+        head.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     let length = head.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     (head, Body { fields, length, came: 0, untouched: Some(request), contents: None })
 }
@@ -63,8 +67,8 @@ struct Contents {
 }
 
 impl Body {
-    /// Whether there is a rest to read over. In vain would that be for a client that waits for `100 Continue`, and for one
-    /// that sends too much, which is cut off.
+    /// Whether there is a rest to read over: not of a client that waits for `100 Continue`, nor of one that announces more
+    /// than is read, which is cut off.
     pub fn is_still_sent(&self) -> bool {
         if self.untouched.is_none() {
             return self.contents.is_some();
@@ -74,7 +78,8 @@ impl Body {
             Some(length) => length.is_ok_and(|length: usize| (1..=MAX_DISCARDED_BYTES).contains(&length)),
             None => self.fields.has(header::TRANSFER_ENCODING.as_str()),
         };
-        is_sent && !self.fields.has(header::EXPECT.as_str())
+        let waits = |expect: &Vec<u8>| expect.eq_ignore_ascii_case(b"100-continue");
+        is_sent && !self.fields.get(header::EXPECT.as_str()).iter().any(waits)
     }
 
     /// Reads on: all of it or more than [`MAX_BODY_BYTES`], to be kept; or, to be thrown away, whatever is left of it.

@@ -158,6 +158,37 @@ async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
     }
 }
 
+/// Where both headers are, the chunks tell where the body ends, whichever comes first and whatever the host leaves in.
+#[tokio::test]
+async fn a_chunked_body_is_read_to_its_last_chunk_whatever_length_it_claims() {
+    let app = TestApp::start().await;
+    let chunked = |bodies: &[&str]| {
+        let chunks: String = bodies.iter().map(|body| format!("{:x}\r\n{body}\r\n", body.len())).collect();
+        chunks + "0\r\nX-Trailer: t\r\n\r\n"
+    };
+    let padded = |size: usize| format!("{ORDER}{}", " ".repeat(size - ORDER.len()));
+    for (claimed, bodies, answered) in [
+        (Some(ORDER.len()), &[ORDER, "xyz"][..], "HTTP/1.1 400 "),
+        (Some(70_000), &[ORDER], "HTTP/1.1 201 "),
+        (Some(1), &[&ORDER[..40], &ORDER[40..]], "HTTP/1.1 201 "),
+        (None, &[&padded(65_536)], "HTTP/1.1 201 "),
+        (None, &[&padded(65_536), " "], "HTTP/1.1 413 "),
+    ] {
+        let claimed = claimed.map_or(String::new(), |length| format!("Content-Length: {length}\r\n"));
+        for headers in
+            [format!("{claimed}Transfer-Encoding: chunked\r\n"), format!("Transfer-Encoding: chunked\r\n{claimed}")]
+        {
+            let mut client = connect(&app).await;
+            let request = head(&fresh_key(), &format!("Connection: close\r\n{headers}")) + &chunked(bodies);
+            client.write_all(request.as_bytes()).await.unwrap();
+            let answer = read_all(&mut client).await;
+            // A host may refuse the pair, too.
+            let is_refused = !claimed.is_empty() && answer.starts_with("HTTP/1.1 400 ");
+            assert!(answer.starts_with(answered) || is_refused, "{headers}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_order_is_created_when_its_request_is_whole() {
     let app = TestApp::start().await;

@@ -209,7 +209,7 @@ fn parameters(query: &str) -> Option<Vec<(String, String)>> {
                     rest = &after[2..];
                     (high * 16 + low) as u8
                 }
-                (b'%' | b'+', ..) => return None,
+                (b'%' | b'+' | 0x80.., ..) => return None,
                 _ => *byte,
             });
         }

@@ -30,10 +30,10 @@ pub fn query() -> impl Strategy<Value = String> {
         ])
         .prop_map(str::to_owned),
         any::<u128>().prop_map(|id| Uuid::from_u128(id % 9).simple().to_string()),
-        "[!-~]{0,10}".prop_map(|text| text.replace('#', "%23")),
+        "[!-~é]{0,10}".prop_map(|text| text.replace('#', "%23")),
     ];
     let pair = (name, value).prop_map(|(name, value)| format!("{name}={value}"));
-    prop_oneof![9 => vec(pair, 0..4).prop_map(|pairs| pairs.join("&")), 1 => "[!-~]{0,30}"]
+    prop_oneof![9 => vec(pair, 0..4).prop_map(|pairs| pairs.join("&")), 1 => "[!-~é]{0,30}"]
 }
 
 proptest! {

@@ -1,3 +1,11 @@
--- Changes no row: it is there to fail where PostgreSQL is read-only, or has taken the right to write away.
-WITH may_write AS (UPDATE orders SET version = version WHERE false)
+-- Writes no row: it is there to fail where PostgreSQL is read-only, or has taken a right to write away.
+WITH may_change AS (UPDATE orders SET version = version WHERE false),
+     may_place AS (
+         INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount,
+                             created_at, updated_at)
+         SELECT order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount,
+                created_at, updated_at
+         FROM orders
+         WHERE false
+     )
 SELECT 1 FROM schema_migrations WHERE name = $1::text
