@@ -5,6 +5,8 @@
 #   MIGRATIONS_DIR       another folder than ../migrations
 #   CONFIRM=1            go on in a database that has other tables too
 #   LOCK_TRIES           how often to ask for a lock on a table in use; 20 by default, which takes a minute
+#   AFTER_ROLLOUT=1      also apply what the release before cannot serve with; a new database gets all at once
+# A file's first line may say `-- migrate: outside a transaction` or `-- migrate: after the rollout`.
 set -eu
 
 fail() { echo "migrate: $*" >&2; exit 1; }
@@ -17,12 +19,17 @@ command -v psql >/dev/null || fail "psql is missing (Debian: apt-get install pos
 
 export PGCONNECT_TIMEOUT="${PGCONNECT_TIMEOUT:-10}"
 
-# Two runners queue on the lock; the second one looks only once it holds it, and finds the work done.
+# Of two runners the second one finds the lock taken, and tries again. It does not wait in the database: there it would
+# have a snapshot, for whose end an index that is built CONCURRENTLY waits.
 # Settings are of the transaction alone: behind a pooler the session may be somebody else's next.
 # Without the first one, 'CREATE TABLE IF NOT EXISTS' would print a notice on every run.
 begin="BEGIN;
 SET LOCAL client_min_messages = warning;
-DO 'BEGIN PERFORM pg_advisory_xact_lock(hashtextextended(''order/schema_migrations'', 0)); END';"
+DO 'BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended(''order/schema_migrations'', 0)) THEN
+        RAISE lock_not_available USING MESSAGE = ''another migration runs'';
+    END IF;
+END';"
 
 # --no-password: a wrong password is an error, not a prompt that waits for good.
 run_psql() { psql "$DATABASE_URL" --no-psqlrc --no-password --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 "$@"; }
@@ -56,7 +63,8 @@ if [ "$state" = new ] && [ -n "$others" ] && [ "${CONFIRM:-}" != 1 ]; then
     fail "$database has other tables: $others; set CONFIRM=1 to put the orders beside them. Nothing was written"
 fi
 
-run_psql --set begin="$begin" <<'SQL' || fail "could not create schema_migrations and the role orders_service"
+prepare() {
+    run_psql --set begin="$begin" --set VERBOSITY=verbose <<'SQL' 2>&1
 :begin
 CREATE TABLE IF NOT EXISTS schema_migrations (
     name       text        COLLATE "C" CONSTRAINT schema_migrations_pkey PRIMARY KEY,
@@ -86,11 +94,13 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'orders_service') AS rol
 \endif
 COMMIT;
 SQL
+}
 
 # One session and one transaction per file: it is applied and recorded, or neither.
 # A statement that waits for a lock on a table makes all later ones wait behind it, the service's too.
 # So it gives up after a second, in which the service's own, which wait for 60 % of pg_deadline_ms, do not.
 apply() {
+    case $(head -n 1 "$2") in *"outside a transaction"*) apply_outside "$@"; return ;; esac
     run_psql --set begin="$begin" --set name="$1" --set file="$2" --set VERBOSITY=verbose <<'SQL' 2>&1
 :begin
 SELECT NOT EXISTS (SELECT FROM schema_migrations WHERE name = :'name') AS pending \gset
@@ -105,28 +115,68 @@ COMMIT;
 \endif
 SQL
 }
+# An index that is built CONCURRENTLY cannot be in a transaction. One that an earlier run left half built is dropped first.
+apply_outside() {
+    run_psql --set name="$1" --set file="$2" --set VERBOSITY=verbose <<'SQL' 2>&1
+SET client_min_messages = warning;
+SELECT pg_try_advisory_lock(hashtextextended('order/schema_migrations', 0)) AS locked \gset
+\if :locked
+    SELECT NOT EXISTS (SELECT FROM schema_migrations WHERE name = :'name') AS pending \gset
+    \if :pending
+        SELECT format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass)
+          FROM pg_index WHERE indrelid = 'orders'::regclass AND NOT indisvalid \gexec
+        \i :file
+        INSERT INTO schema_migrations (name) VALUES (:'name');
+        \echo applied
+    \endif
+\else
+    DO 'BEGIN RAISE lock_not_available USING MESSAGE = ''another migration runs''; END';
+\endif
+SQL
+}
 show() { printf '%s\n' "$1" | sed '/^LOCATION: /d; /^applied$/d; /^$/d' >&2; }
 
-applied=0 known=0
-for file in "$dir"/*.sql; do
-    [ -f "$file" ] || fail "no *.sql in $dir"
-    name=$(basename "$file" .sql)
+is_applied() { [ "$(run_psql --set name="$1" <<'SQL'
+SELECT count(*) FROM schema_migrations WHERE name = :'name';
+SQL
+)" = 1 ]; }
+
+# "$@" until no lock is in its way, or often enough; its second word is what it is about.
+patiently() {
     tries=1
-    until said=$(apply "$name" "$file"); do
+    until said=$("$@"); do
         case $said in
-            *55P03*) ;; # lock_not_available
-            *) show "$said"; fail "$name failed; nothing of it was kept" ;;
+            *"another migration runs"*) busy="another run of this" ;;
+            *55P03*) busy="a table in use" ;; # lock_not_available
+            *) show "$said"; return 1 ;;
         esac
         [ "$tries" -lt "$lock_tries" ] ||
-            fail "$name got no lock in $tries tries of a second; end what uses the table (pg_stat_activity), then run this again. Nothing of it was kept"
-        [ "$tries" -gt 1 ] || echo "migrate: $name waits for a table in use, and tries again"
+            fail "$2 got no lock in $tries tries of a second; end what uses the table (pg_stat_activity), then run this again. Nothing of it was kept"
+        [ "$tries" -gt 1 ] || echo "migrate: $2 waits for $busy, and tries again"
         tries=$((tries + 1))
         sleep 2
     done
     show "$said"
+}
+
+patiently prepare schema_migrations || fail "could not create schema_migrations and the role orders_service"
+applied=0 known=0 waiting=0
+for file in "$dir"/*.sql; do
+    [ -f "$file" ] || fail "no *.sql in $dir"
+    name=$(basename "$file" .sql)
+    case $(head -n 1 "$file") in
+        *"after the rollout"*)
+            if [ "$state" != new ] && [ "${AFTER_ROLLOUT:-}" != 1 ] && ! is_applied "$name"; then
+                echo "migrate: $name waits; set AFTER_ROLLOUT=1 once nothing of the release before runs"
+                waiting=$((waiting + 1))
+                continue
+            fi
+            ;;
+    esac
+    patiently apply "$name" "$file" || fail "$name failed; nothing of it was kept"
     case $said in
         *applied) echo "migrate: applied $name"; applied=$((applied + 1)) ;;
         *) known=$((known + 1)) ;;
     esac
 done
-[ "$applied" -gt 0 ] || echo "migrate: nothing to do, all $known are applied"
+[ "$applied" -gt 0 ] || [ "$waiting" -gt 0 ] || echo "migrate: nothing to do, all $known are applied"

@@ -1,20 +1,39 @@
 #!/usr/bin/env bash
 # Writes deploy/secrets/secrets.env with random passwords, once: PostgreSQL would not take others later.
+# A file that is there keeps what it has. A line that a later release needs, and that is no password, is added to it.
 #   scripts/secrets.sh [file]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 file=${1:-deploy/secrets/secrets.env}
+example=deploy/secrets/secrets.env.example
 
 random_hex() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 if [ -s "$file" ]; then
-    echo "secrets: $file is there already and stays as it is"
+    added=
+    while IFS= read -r line; do
+        name=${line%%=*}
+        case $name in '' | '#'* | *_PASSWORD) continue ;; esac
+        grep -q "^$name=" "$file" && continue
+        [ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
+        printf '%s\n' "$line" >>"$file"
+        added="$added $name"
+    done <"$example"
+    if [ -n "$added" ]; then
+        echo "secrets: $file is there already; added to it:$added"
+    else
+        echo "secrets: $file is there already and stays as it is"
+    fi
     exit
 fi
 draft=$(mktemp "$file.XXXXXX") # mode 600
 trap 'rm -f "$draft"' EXIT
-while IFS='=' read -r name _; do
-    case $name in '' | '#'*) ;; *) printf '%s=%s\n' "$name" "$(random_hex)" ;; esac
-done <deploy/secrets/secrets.env.example >"$draft"
+while IFS= read -r line; do
+    case $line in
+        '' | '#'*) ;;
+        *_PASSWORD=*) printf '%s%s\n' "${line%%=*}=" "$(random_hex)" ;;
+        *) printf '%s\n' "$line" ;;
+    esac
+done <"$example" >"$draft"
 mv "$draft" "$file"
 echo "secrets: wrote $file; git ignores it, so keep a copy where your secrets are kept"

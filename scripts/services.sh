@@ -99,7 +99,7 @@ up() {
 migrate() {
     up
     if ! pg_is_external && ! has_pg; then
-        compose exec -T -e "DATABASE_URL=postgres://orders_owner:$owner_password@127.0.0.1:5432/orders" postgres \
+        compose exec -T -e AFTER_ROLLOUT=1 -e "DATABASE_URL=postgres://orders_owner:$owner_password@127.0.0.1:5432/orders" postgres \
             sh /order/scripts/migrate.sh
         return
     fi
@@ -107,7 +107,8 @@ migrate() {
         command -v psql >/dev/null || scripts/install.sh postgresql-client || true
         scripts/migrate.sh
     else
-        DATABASE_URL=$own_database_url PG_SERVICE_PASSWORD=$service_password scripts/migrate.sh
+        # This checkout's own service is the only one that these stores serve.
+        AFTER_ROLLOUT=1 DATABASE_URL=$own_database_url PG_SERVICE_PASSWORD=$service_password scripts/migrate.sh
     fi
 }
 

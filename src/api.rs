@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::client::{ClientName, Clients};
 use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 use crate::pages;
@@ -20,7 +21,7 @@ use head::idempotency_key;
 use list::list_orders;
 use orders::{create_order, order_id, patch_order, show_order};
 
-pub use head::{MISSPELT_KEYS, headers_read};
+pub use head::{AUTHORIZATION, MISSPELT_KEYS, headers_read};
 
 mod documents;
 mod head;
@@ -44,16 +45,18 @@ const YAML: &str = "application/yaml";
 /// What is old a moment later: a list, a problem, the service's own state.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// The two stores.
-pub struct Stores<'a, K, O> {
+/// What the settings give: who may call, and the two stores.
+pub struct Backing<'a, K, O> {
+    /// Who may call.
+    pub clients: &'a Clients,
     /// The fast memory of answers.
     pub keys: &'a K,
     /// Where orders are kept for good.
     pub orders: &'a O,
 }
 
-/// The stores, or which setting keeps the service from knowing them. Without them the pages still answer.
-pub type FoundStores<'a, K, O> = Result<Stores<'a, K, O>, InvalidSetting>;
+/// That, or which setting keeps the service from knowing it. Without it the pages still answer.
+pub type FoundBacking<'a, K, O> = Result<Backing<'a, K, O>, InvalidSetting>;
 
 /// A request's body, once it is whole. Time and ids come in as values, so that the core stays pure.
 #[derive(Debug, Clone)]
@@ -69,7 +72,7 @@ pub struct Received {
 /// Answers one request. Its `body` is asked for only if the head is accepted, so that a client that waits with
 /// `Expect: 100-continue` need not send one in vain.
 pub async fn respond<K: KeyStore, O: OrderStore>(
-    stores: &FoundStores<'_, K, O>,
+    backing: &FoundBacking<'_, K, O>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
@@ -81,7 +84,12 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
-    let mut response = answer(stores, route, key, head, body).await.unwrap_or_else(Problem::into_response);
+    let client = caller(backing, head);
+    let name = client.as_ref().ok().cloned();
+    let mut response = answer(backing, client, route, key, head, body).await.unwrap_or_else(Problem::into_response);
+    if let Some(name) = name {
+        response.extensions_mut().insert(name);
+    }
     if let Some(prefix) = key_prefix {
         response.extensions_mut().insert(prefix);
     }
@@ -99,6 +107,15 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
         *response.body_mut() = Bytes::new();
     }
     response
+}
+
+/// Whose request it is: below `/orders` it has to be somebody's, elsewhere nobody is asked.
+fn caller<K, O>(backing: &FoundBacking<'_, K, O>, head: &Request<()>) -> Result<ClientName, Problem> {
+    if head.uri().path().split('/').nth(1) != Some("orders") {
+        return Ok(ClientName::default());
+    }
+    let backing = backing.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()))?;
+    backing.clients.identify(head.headers()).map_err(Problem::Unauthorized)
 }
 
 /// The template of a path, such as `/orders/{orderId}`, for the log; `*` for one that is not known.
@@ -162,32 +179,35 @@ impl<'a> Route<'a> {
 }
 
 async fn answer<K: KeyStore, O: OrderStore>(
-    stores: &FoundStores<'_, K, O>,
+    backing: &FoundBacking<'_, K, O>,
+    client: Result<ClientName, Problem>,
     route: Option<Route<'_>>,
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Result<Response<Bytes>, Problem> {
+    // Before anything else is judged.
+    let client = &client?;
     let route = route.ok_or(Problem::NotFound)?;
     let method = match head.method() {
         &Method::HEAD => &Method::GET,
         method => method,
     };
-    let found = || stores.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()));
+    let found = || backing.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()));
     let headers = head.headers();
     match (method, route) {
         (&Method::GET, Route::Home) => page(headers, pages::HOME),
         (&Method::GET, Route::OpenApi) => document(headers, YAML, include_str!("../docs/openapi.yaml")),
         (&Method::GET, Route::Problems) => page(headers, pages::problem_list(head.uri().path())),
         (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
-        (&Method::GET, Route::Orders) => list_orders(found()?.orders, head.uri().query()).await,
-        (&Method::POST, Route::Orders) => create_order(found()?, key, head, body).await,
-        (&Method::GET, Route::Order(id)) => show_order(found()?.orders, id, head).await,
-        (&Method::PATCH, Route::Order(id)) => patch_order(found()?, id, head, body).await,
+        (&Method::GET, Route::Orders) => list_orders(found()?.orders, client, head.uri().query()).await,
+        (&Method::POST, Route::Orders) => create_order(found()?, client, key, head, body).await,
+        (&Method::GET, Route::Order(id)) => show_order(found()?.orders, client, id, head).await,
+        (&Method::PATCH, Route::Order(id)) => patch_order(found()?, client, id, head, body).await,
         (&Method::GET, Route::Health) => {
             Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE))
         }
-        (&Method::GET, Route::Readiness) => readiness(stores).await,
+        (&Method::GET, Route::Readiness) => readiness(backing).await,
         (_, route) => Err(Problem::MethodNotAllowed { allow: route.methods() }),
     }
 }
@@ -199,9 +219,9 @@ struct Readiness {
     redis: &'static str,
 }
 
-async fn readiness<K: KeyStore, O: OrderStore>(stores: &FoundStores<'_, K, O>) -> Result<Response<Bytes>, Problem> {
-    let (redis_up, check) = match stores {
-        Ok(stores) => (stores.keys.is_up().await, stores.orders.check().await.map_err(|error| error.to_string())),
+async fn readiness<K: KeyStore, O: OrderStore>(backing: &FoundBacking<'_, K, O>) -> Result<Response<Bytes>, Problem> {
+    let (redis_up, check) = match backing {
+        Ok(backing) => (backing.keys.is_up().await, backing.orders.check().await.map_err(|error| error.to_string())),
         Err(invalid) => (false, Err(invalid.to_string())),
     };
     let word = |up| if up { "up" } else { "down" };

@@ -1,5 +1,6 @@
 //! Moving an order to another status: of changes that meet one is made, and a lost answer may be retried blindly.
 
+use crate::client::ClientName;
 use crate::order::{Order, Status, Timestamp};
 use crate::stores::{OrderStore, StoreError};
 use uuid::Uuid;
@@ -19,23 +20,24 @@ pub enum Change {
     NotAllowed(Status),
 }
 
-/// Moves order `id` to `status`, if its version is one of `versions`.
+/// Moves the client's order `id` to `status`, if its version is one of `versions`.
 ///
 /// An error means "unknown": the order may be changed or not, and the same request settles it.
 pub async fn change_order(
     orders: &impl OrderStore,
+    client: &ClientName,
     id: Uuid,
     versions: &[i64],
     status: Status,
     now: Timestamp,
 ) -> Result<Change, StoreError> {
     // One statement decides. A concurrent change waits in it for the other one to commit, then finds another version.
-    if let Some(order) = orders.change(id, versions, status, now).await? {
+    if let Some(order) = orders.change(client, id, versions, status, now).await? {
         return Ok(Change::Made(order));
     }
 
     // Nothing was written. From here on the answer is only explained.
-    let Some(order) = orders.find(id).await? else {
+    let Some(order) = orders.find(client, id).await? else {
         return Ok(Change::NotFound);
     };
     let is_repeat = order.status == status && versions.contains(&(order.version - 1));

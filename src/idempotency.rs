@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use xxhash_rust::xxh64::xxh64;
 
+use crate::client::ClientName;
 use crate::order::{NewOrder, Order};
 
 pub use key::{IdempotencyKey, InvalidKey, MAX_KEY_CHARS};
@@ -69,20 +70,20 @@ const RECORD_VERSION: u8 = 2;
 
 impl KeyRecord {
     /// Version, fingerprint, order id, body, checksum.
-    pub fn encode(&self, key: &IdempotencyKey) -> Vec<u8> {
+    pub fn encode(&self, client: &ClientName, key: &IdempotencyKey) -> Vec<u8> {
         let mut record = Vec::with_capacity(1 + 32 + 16 + self.answer.body.len() + 8);
         record.push(RECORD_VERSION);
         record.extend(self.fingerprint.0);
         record.extend(self.answer.order_id.as_bytes());
         record.extend(&self.answer.body);
-        record.extend(checksum(key, &record));
+        record.extend(checksum(client, key, &record));
         record
     }
 
-    /// Nothing unless the record is whole and was written for this very key: Redis may hold cut, old or foreign bytes.
-    pub fn decode(key: &IdempotencyKey, record: &[u8]) -> Option<Self> {
+    /// Nothing unless the record is whole and was written for this very client and key: Redis may hold cut, old or foreign bytes.
+    pub fn decode(client: &ClientName, key: &IdempotencyKey, record: &[u8]) -> Option<Self> {
         let (content, sum) = record.split_last_chunk::<8>()?;
-        if *sum != checksum(key, content) {
+        if *sum != checksum(client, key, content) {
             return None;
         }
         let (version, rest) = content.split_first()?;
@@ -96,9 +97,11 @@ impl KeyRecord {
 }
 
 /// XXH64, against accidents: whoever can write to Redis can compute any sum that has no secret in it.
-/// The key is its seed, so that an entry copied to another key cannot be replayed there.
-fn checksum(key: &IdempotencyKey, content: &[u8]) -> [u8; 8] {
-    xxh64(content, xxh64(key.as_str().as_bytes(), 0)).to_be_bytes()
+/// Client and key are its seed, so that an entry copied to another key or to another client cannot be replayed there.
+fn checksum(client: &ClientName, key: &IdempotencyKey, content: &[u8]) -> [u8; 8] {
+    // The open service's client has no name, and its entries the seed that they had before there were clients.
+    let client = if client.is_empty() { 0 } else { xxh64(client.as_str().as_bytes(), 0) };
+    xxh64(content, xxh64(key.as_str().as_bytes(), client)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -131,24 +134,26 @@ mod tests {
 
     #[test]
     fn a_record_survives_only_whole_and_under_its_own_key() {
+        let (client, other_client) = (ClientName::parse("web").unwrap(), ClientName::default());
         let key = IdempotencyKey::parse(b"k").unwrap();
         let other = IdempotencyKey::parse(b"l").unwrap();
         let record = KeyRecord {
             fingerprint: Fingerprint([7; 32]),
             answer: Answer { order_id: Uuid::from_u128(9), body: Bytes::from_static(b"{}") },
         };
-        let bytes = record.encode(&key);
-        assert_eq!(KeyRecord::decode(&key, &bytes), Some(record));
-        assert_eq!(KeyRecord::decode(&other, &bytes), None);
+        let bytes = record.encode(&client, &key);
+        assert_eq!(KeyRecord::decode(&client, &key, &bytes), Some(record));
+        assert_eq!(KeyRecord::decode(&client, &other, &bytes), None);
+        assert_eq!(KeyRecord::decode(&other_client, &key, &bytes), None);
         for at in 0..bytes.len() {
-            assert_eq!(KeyRecord::decode(&key, &bytes[..at]), None);
+            assert_eq!(KeyRecord::decode(&client, &key, &bytes[..at]), None);
             let mut flipped = bytes.clone();
             flipped[at] ^= 1;
-            assert_eq!(KeyRecord::decode(&key, &flipped), None);
+            assert_eq!(KeyRecord::decode(&client, &key, &flipped), None);
         }
         let mut other_layout = bytes[..bytes.len() - 8].to_vec();
         other_layout[0] -= 1;
-        other_layout.extend(checksum(&key, &other_layout));
-        assert_eq!(KeyRecord::decode(&key, &other_layout), None);
+        other_layout.extend(checksum(&client, &key, &other_layout));
+        assert_eq!(KeyRecord::decode(&client, &key, &other_layout), None);
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
 //! - [`change_order`]: how an order's status changes, once, whatever other clients do meanwhile
+//! - [`client`]: who calls, by which token
 //! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `KeyStore` and `OrderStore`
 //! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
 //! - [`order`]: what an order is and how one is read from JSON
@@ -14,7 +15,7 @@
 //! - [`settings`]: variables into typed values
 //! - `spin`: the glue to Spin's host, built for wasm only
 //!
-//! Dependencies point one way: `spin -> api -> place_order, change_order -> stores -> idempotency -> order`.
+//! Dependencies point one way: `spin -> api -> place_order, change_order -> stores -> idempotency -> client, order`.
 //!
 //! Invariants:
 //!
@@ -28,6 +29,7 @@
 
 pub mod api;
 pub mod change_order;
+pub mod client;
 pub mod idempotency;
 pub mod order;
 pub mod pages;

@@ -1,5 +1,6 @@
 //! The protocol: an order is placed exactly once per key, whatever crashes, repeats, races or is lost.
 
+use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Timestamp};
 use crate::stores::{KeyStore, OrderStore, Placement, StoreError};
@@ -18,13 +19,14 @@ pub enum Settled {
     KeyReused,
 }
 
-/// Places `new_order` under `key`, or finds what an earlier request with the key was answered.
+/// Places `new_order` under the client's `key`, or finds what an earlier request with the key was answered.
 ///
 /// `order_id` and `now` become the order's if this request is the first.
 /// An error means "unknown": the order may be placed or not, and the same request settles it.
 pub async fn place_order(
     keys: &impl KeyStore,
     orders: &impl OrderStore,
+    client: &ClientName,
     key: &IdempotencyKey,
     new_order: NewOrder,
     order_id: Uuid,
@@ -34,7 +36,7 @@ pub async fn place_order(
 
     // Redis may answer only what is certain: this key was given to this order.
     // Another fingerprint goes on to PostgreSQL, since only it may say that a key was reused.
-    if let Some(record) = keys.find(key).await
+    if let Some(record) = keys.find(client, key).await
         && record.fingerprint == fingerprint
     {
         return Ok(Settled::ReplayedFromRedis(record.answer));
@@ -42,14 +44,14 @@ pub async fn place_order(
 
     // One statement decides. A concurrent duplicate waits in it on the unique index until the first one commits.
     let order = Order::new(order_id, now, new_order);
-    let (record, placed_here) = match orders.place(key, fingerprint, &order).await? {
+    let (record, placed_here) = match orders.place(client, key, fingerprint, &order).await? {
         Placement::Placed => (KeyRecord { fingerprint, answer: Answer::of(&order)? }, true),
         // A second statement: the snapshot of the first may be too old to see the row that stopped it.
-        Placement::KeyTaken => (orders.find_by_key(key).await?, false),
+        Placement::KeyTaken => (orders.find_by_key(client, key).await?, false),
     };
 
     // Also after a replay from PostgreSQL, so that a lost or garbled entry heals.
-    keys.remember(key, &record).await;
+    keys.remember(client, key, &record).await;
 
     Ok(match (placed_here, record.fingerprint == fingerprint) {
         (true, _) => Settled::Placed(record.answer),

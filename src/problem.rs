@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
 
+use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
 use crate::order::{Fault, Rejected, Status};
 use crate::stores::StoreError;
@@ -29,6 +30,8 @@ pub enum Problem {
     MalformedJson(String),
     /// A query parameter that is unknown, repeated, out of range or badly encoded: 400.
     InvalidParameter(String),
+    /// The request names no client: 401.
+    Unauthorized(Unauthorized),
     /// No such path: 404.
     NotFound,
     /// No such order: 404.
@@ -119,6 +122,7 @@ impl Problem {
             Self::IdempotencyKeyInvalid(reason) => format!("Idempotency-Key: {reason}."),
             Self::MalformedJson(reason) => format!("The body is not JSON: {reason}."),
             Self::InvalidParameter(reason) => format!("{reason}."),
+            Self::Unauthorized(_) => "Send Authorization: Bearer with the token of a client.".into(),
             Self::NotFound => "There is nothing at this path.".into(),
             Self::OrderNotFound => "There is no order with this id.".into(),
             Self::MethodNotAllowed { allow } => format!("This path allows {allow}."),
@@ -191,6 +195,13 @@ impl Problem {
             }
             Self::UnsupportedMediaType(Unsupported::Coding) => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+            Self::Unauthorized(why) => {
+                let challenge = match why {
+                    Unauthorized::NoToken => r#"Bearer realm="orders""#,
+                    Unauthorized::UnknownToken => r#"Bearer realm="orders", error="invalid_token""#,
+                };
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             }
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::client::Clients;
 use connections::{PgSession, is_pg_address, is_redis_address, redis_url};
 
 mod connections;
@@ -11,7 +12,7 @@ mod connections;
 ///
 /// None ends in `_port`, `_host` or `_addr`: in a cluster containerd-shim-spin takes an environment variable of the same
 /// name for the value, and Kubernetes makes such ones of every Service, `REDIS_PORT=tcp://...` of one named `redis`.
-pub const VARIABLES: [&str; 14] = [
+pub const VARIABLES: [&str; 15] = [
     "redis_address",
     "redis_user",
     "redis_password",
@@ -22,6 +23,7 @@ pub const VARIABLES: [&str; 14] = [
     "pg_database",
     "pg_sslmode",
     "pg_ca",
+    "clients",
     "key_retention_seconds",
     "redis_deadline_ms",
     "pg_deadline_ms",
@@ -39,6 +41,8 @@ pub struct Settings {
     pub pg_address: String,
     /// PEM of the authority that signed PostgreSQL's certificate, where it is not one of the system's.
     pub pg_ca: Option<String>,
+    /// Who may call.
+    pub clients: Clients,
     /// How long Redis remembers an answer.
     pub key_retention: Duration,
     /// Longest wait for Redis in one request, all its calls together.
@@ -124,6 +128,8 @@ impl Settings {
             .to_string(),
             pg_ca: Some(checked("pg_ca", is_pem_or_blank, "must be a certificate in PEM, or empty")?)
                 .filter(|pem| !pem.trim().is_empty()),
+            clients: Clients::parse(&read("clients")?)
+                .map_err(|invalid| InvalidSetting { name: "clients", reason: invalid.to_string() })?,
             key_retention: Duration::from_secs(number("key_retention_seconds", 1, MAX_RETENTION_SECONDS)?),
             redis_deadline: Duration::from_millis(number("redis_deadline_ms", 1, MAX_DEADLINE_MS)?),
             pg_deadline: Duration::from_millis(pg_deadline_ms),
@@ -156,7 +162,7 @@ mod tests {
     fn variable(name: &'static str) -> Result<String, String> {
         let value = match name {
             "redis_address" => "redis://127.0.0.1:16379",
-            "redis_user" | "redis_password" | "pg_ca" => "",
+            "redis_user" | "redis_password" | "pg_ca" | "clients" => "",
             "redis_key_prefix" => "order",
             "pg_address" => "postgres://127.0.0.1:15432",
             "pg_user" | "pg_database" => "orders",
@@ -221,6 +227,7 @@ mod tests {
             ("redis_deadline_ms", "0"),
             ("pg_deadline_ms", "soon"),
             ("body_deadline_ms", "60001"),
+            ("clients", "web:secret-token"),
         ] {
             let error = with(name, value).unwrap_err();
             assert_eq!(error.name, name);

@@ -1,9 +1,12 @@
 //! The two ports: what the protocol asks of Redis and of PostgreSQL, and what they answer.
 //!
+//! Every key and every order is a client's: what belongs to another one is not there.
+//!
 //! The documentation of each method is its contract, which `tests/laws` checks on whatever implements it.
 
 use uuid::Uuid;
 
+use crate::client::ClientName;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Order, Status, Timestamp};
 
@@ -15,13 +18,13 @@ pub const PAGE_BYTES: usize = 256 * 1024;
 /// The fast memory of answers. Losing it, wholly or in part, must change no answer.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait KeyStore {
-    /// The record under `key`, or `None` where there is none that can be trusted.
+    /// The record under the client's `key`, or `None` where there is none that can be trusted.
     ///
     /// An error, a late answer and an unreadable record are all `None`: the implementation logs them.
-    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord>;
+    async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord>;
 
     /// Remembers `record` for the retention. Best effort: the implementation logs a failure.
-    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord);
+    async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord);
 
     /// Whether the store answers now.
     async fn is_up(&self) -> bool;
@@ -88,6 +91,7 @@ pub trait OrderStore {
     /// `KeyInUse` if that wait was too long, `Unavailable` if the outcome is unknown.
     async fn place(
         &self,
+        client: &ClientName,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
         order: &Order,
@@ -98,10 +102,10 @@ pub trait OrderStore {
     /// # Errors
     ///
     /// `Unavailable` also where the key has no row: it had one a moment ago, so a retry settles it.
-    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError>;
+    async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError>;
 
     /// The order as it is now.
-    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError>;
+    async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError>;
 
     /// Moves the order to `status` if its version is one of `versions` and it stands at one of the status's sources.
     /// Waits for a concurrent change to commit or fail. `None`: nothing was written.
@@ -111,6 +115,7 @@ pub trait OrderStore {
     /// `Unavailable` if the outcome is unknown.
     async fn change(
         &self,
+        client: &ClientName,
         id: Uuid,
         versions: &[i64],
         status: Status,
@@ -118,7 +123,7 @@ pub trait OrderStore {
     ) -> Result<Option<Order>, StoreError>;
 
     /// At most `limit` orders, and no more of them than it takes to fill [`PAGE_BYTES`].
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
+    async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
 
     /// Fails unless the store answers and its schema is the one this build expects.
     async fn check(&self) -> Result<(), StoreError>;

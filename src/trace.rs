@@ -5,6 +5,7 @@ use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
 
+use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 use crate::problem::{Cause, Slug};
@@ -86,6 +87,8 @@ struct RequestLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
@@ -118,6 +121,7 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
         status: status.as_u16(),
         outcome,
         problem,
+        client: extensions.get().map(ClientName::as_str).filter(|name| !name.is_empty()),
         order_id: extensions.get().map(|OrderId(id)| *id),
         key: extensions.get().map(|KeyPrefix(start)| start.as_str()),
         duration_ms: milliseconds(measured.duration),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "api/clients.rs"]
+mod clients;
 mod golden;
 #[path = "api/golden.rs"]
 mod golden_orders;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use in_memory::{MERGE_PATCH, TestApp};
 use order::api::MAX_BODY_BYTES;
+use order::client::ClientName;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::Status;
 use order::problem::Cause;
@@ -89,7 +92,7 @@ async fn a_replay_survives_the_loss_of_redis_and_heals_it() {
     for garbage in [None, Some(b"garbage".to_vec()), Some(vec![])] {
         match garbage {
             None => app.keys.records.borrow_mut().clear(),
-            Some(bytes) => drop(app.keys.records.borrow_mut().insert("k".into(), bytes)),
+            Some(bytes) => drop(app.keys.records.borrow_mut().insert(":k".into(), bytes)),
         }
         assert_replay_of(&app.place("k", ORDER).await, &first);
         let statements = app.orders.statements.get();
@@ -110,7 +113,7 @@ async fn an_entry_of_another_order_never_decides() {
         fingerprint: Fingerprint([0; 32]),
         answer: order::idempotency::Answer { order_id: Uuid::nil(), body: Bytes::from_static(b"{}") },
     };
-    app.keys.remember(&key, &foreign).await;
+    app.keys.remember(&ClientName::default(), &key, &foreign).await;
     assert_replay_of(&app.place("k", ORDER).await, &first);
 }
 
@@ -132,8 +135,8 @@ async fn a_replay_gives_the_order_as_it_was_placed() {
     let first = app.place("k", ORDER).await;
     {
         let mut rows = app.orders.rows.borrow_mut();
-        rows[0].2.status = Status::Confirmed;
-        rows[0].2.version = 2;
+        rows[0].3.status = Status::Confirmed;
+        rows[0].3.version = 2;
     }
     app.keys.records.borrow_mut().clear();
     assert_replay_of(&app.place("k", ORDER).await, &first);
@@ -341,7 +344,7 @@ async fn only_three_moves_are_allowed() {
     for (from, to) in statuses.iter().flat_map(|from| statuses.map(|to| (*from, to))) {
         let app = TestApp::default();
         let location = header(&app.place("k", ORDER).await, "location").to_owned();
-        app.orders.rows.borrow_mut()[0].2.status = from;
+        app.orders.rows.borrow_mut()[0].3.status = from;
         let answer = app.patch(&location, "\"1\"", &format!(r#"{{"status":"{}"}}"#, to.as_str())).await;
         let allowed = matches!(
             (from, to),
@@ -351,7 +354,7 @@ async fn only_three_moves_are_allowed() {
             assert_eq!(answer.status(), 200, "{from:?} to {to:?}");
         } else {
             assert_problem(&answer, 409, "transition-not-allowed");
-            assert_eq!(app.orders.rows.borrow()[0].2.version, 1);
+            assert_eq!(app.orders.rows.borrow()[0].3.version, 1);
         }
     }
 }

@@ -161,11 +161,11 @@ def variables(bundle, project):
 
 @rule
 def passwords(bundle, project):
-    """No password but in the one secret that `make secrets` fills."""
+    """No password but in the one secret that `make secrets` fills. CLIENTS may be empty."""
     for thing in bundle.things:
         text = json.dumps(thing) if thing["kind"] != "Secret" else ""
         for name, password in project.passwords.items():
-            if password in text or base64.b64encode(password.encode()).decode() in text:
+            if password and (password in text or base64.b64encode(password.encode()).decode() in text):
                 yield f"{name_of(thing)} holds {name} in plain sight"
     for thing in bundle.of("Secret"):
         held = {key: base64.b64decode(value).decode() for key, value in (thing.get("data") or {}).items()}

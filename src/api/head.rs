@@ -16,6 +16,9 @@ pub fn headers_read(method: &Method) -> &'static [&'static str] {
     }
 }
 
+/// Read of every request to a service that has clients.
+pub const AUTHORIZATION: &str = "authorization";
+
 /// Headers that mean to be `Idempotency-Key`: fetched where that one is missing, so that the refusal can name them.
 pub const MISSPELT_KEYS: [&str; 4] = ["x-idempotency-key", "idempotency_key", "idempotencykey", "idempotent-key"];
 

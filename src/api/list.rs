@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::query::{Parameter, parameters};
 use super::{NO_STORE, header_value, json_response, to_json, whole_number};
+use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::{Order, Status, is_id};
 use crate::problem::Problem;
@@ -27,10 +28,14 @@ struct Page<'a> {
 }
 
 /// One page, newest first.
-pub(super) async fn list_orders(orders: &impl OrderStore, query: Option<&str>) -> Result<Response<Bytes>, Problem> {
+pub(super) async fn list_orders(
+    orders: &impl OrderStore,
+    client: &ClientName,
+    query: Option<&str>,
+) -> Result<Response<Bytes>, Problem> {
     let query = query.unwrap_or_default();
     let (filter, limit) = parse(query)?;
-    let found = orders.list(&filter, limit).await?;
+    let found = orders.list(client, &filter, limit).await?;
     let last = found.orders.last().filter(|_| found.has_more);
     let next = last.map(|order| order.id.simple().to_string());
 

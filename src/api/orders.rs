@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::head::{require_length, require_media_type};
 use super::preconditions::{Precondition, etag, judge, named_versions};
-use super::{IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, Stores, header_value, json_response, not_modified};
+use super::{Backing, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified};
 use crate::change_order::{Change, change_order};
+use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
 use crate::order::{NewOrder, Order, Status};
 use crate::place_order::{Settled, place_order};
@@ -19,7 +20,8 @@ use crate::trace::{OrderId, Outcome};
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
-    stores: &Stores<'_, K, O>,
+    backing: &Backing<'_, K, O>,
+    client: &ClientName,
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
@@ -29,7 +31,7 @@ pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
     require_length(head.headers())?;
     let received = bounded(body.await?)?;
     let new_order = NewOrder::parse(&received.body)?;
-    match place_order(stores.keys, stores.orders, &key, new_order, received.order_id, received.at).await? {
+    match place_order(backing.keys, backing.orders, client, &key, new_order, received.order_id, received.at).await? {
         Settled::Placed(answer) => created(answer, "false", Outcome::Placed),
         Settled::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
         Settled::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
@@ -50,10 +52,11 @@ fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Result<R
 
 pub(super) async fn show_order(
     orders: &impl OrderStore,
+    client: &ClientName,
     id: &str,
     head: &Request<()>,
 ) -> Result<Response<Bytes>, Problem> {
-    let order = orders.find(order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
+    let order = orders.find(client, order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
     let etag = etag(order.version)?;
     match judge(head.headers(), &etag)? {
         Precondition::NotModified => Ok(not_modified(etag, CACHE_CONTROL)),
@@ -62,7 +65,8 @@ pub(super) async fn show_order(
 }
 
 pub(super) async fn patch_order<K, O: OrderStore>(
-    stores: &Stores<'_, K, O>,
+    backing: &Backing<'_, K, O>,
+    client: &ClientName,
     id: &str,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
@@ -73,7 +77,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     require_length(head.headers())?;
     let received = bounded(body.await?)?;
     let status = Status::parse_patch(&received.body)?;
-    match change_order(stores.orders, id, &versions, status, received.at).await? {
+    match change_order(backing.orders, client, id, &versions, status, received.at).await? {
         Change::Made(order) => changed(&order, Outcome::Changed),
         Change::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
         Change::NotFound => Err(Problem::OrderNotFound),

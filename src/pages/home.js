@@ -1,7 +1,8 @@
 
 'use strict';
 const at = (id) => document.getElementById(id);
-let key, sent, firstAnswer, orderPath, count = 0, busy = false;
+let key, sent, orderPath, count = 0, busy = false;
+const firstAnswers = new Map(); // of this key, by token: another client's order is another one
 
 // crypto.randomUUID exists only over HTTPS; this does everywhere.
 function freshKey() {
@@ -33,17 +34,19 @@ function pretty(body) {
 async function exchange(title, method, path, headers, body) {
   busy = true; // A disabled button would lose the focus, so clicks are ignored instead.
   at('status').textContent = 'Sending…';
+  const token = at('token').value.trim(); // It stays in the field: what is shown, stored or in an address has none of it.
+  const authorization = token && { Authorization: `Bearer ${token}` };
   const started = performance.now();
   let response, text;
   try {
-    response = await fetch(path, { method, headers, body });
+    response = await fetch(path, { method, headers: { ...authorization, ...headers }, body });
     text = await response.text();
   } catch (error) {
     text = `No answer: ${error.message}. This very request is safe to send again.`;
   }
   const ms = Math.round(performance.now() - started);
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join('');
-  const shown = ['Content-Type', 'Location', 'ETag', 'Idempotent-Replayed', 'Retry-After'];
+  const lines = Object.entries({ ...(token && { Authorization: 'Bearer …' }), ...headers }).map(([name, value]) => `${name}: ${value}\n`).join('');
+  const shown = ['Content-Type', 'Location', 'ETag', 'Idempotent-Replayed', 'Retry-After', 'WWW-Authenticate'];
   const answered = response ? shown.filter((name) => response.headers.has(name)).map((name) => `${name}: ${response.headers.get(name)}\n`).join('') : '';
 
   const facts = element('ul', undefined, 'facts');
@@ -58,14 +61,18 @@ async function exchange(title, method, path, headers, body) {
   fact('Status', response ? String(response.status) : 'none', response?.ok ? 'good' : 'bad');
   if (replayed) fact('Replayed', replayed);
   if (id) fact('Order', id);
-  if (method === 'POST' && response?.ok && firstAnswer !== undefined) fact('Same bytes as the first answer', text === firstAnswer ? 'yes' : 'no', text === firstAnswer ? 'good' : 'bad');
+  if (method === 'POST' && response?.ok) {
+    const first = firstAnswers.get(token);
+    if (first !== undefined) fact('Same bytes as the first answer', text === first ? 'yes' : 'no', text === first ? 'good' : 'bad');
+    else firstAnswers.set(token, text);
+  }
   fact('Time', `${ms} ms`);
 
   const article = element('article', undefined, 'exchange');
   count += 1;
   const sides = element('div', undefined, 'sides');
   sides.append(
-    side('Request', `${method} ${path}\n${lines}\n${pretty(body)}`),
+    side('Request', `${method} /${path}\n${lines}\n${pretty(body)}`),
     side('Answer', response ? `${response.status}\n${answered}\n${pretty(text)}` : text),
   );
   article.append(element('h3', `${count}. ${title}`), facts, sides);
@@ -75,7 +82,7 @@ async function exchange(title, method, path, headers, body) {
     : `${title}: no answer.`;
   busy = false;
   at('repeat').disabled = false;
-  return response && { ok: response.ok, text, location: response.headers.get('Location') };
+  return response && { ok: response.ok, location: response.headers.get('Location') };
 }
 
 function post(title, body) {
@@ -84,7 +91,6 @@ function post(title, body) {
 
 function placed(answer) {
   if (!answer?.ok) return;
-  firstAnswer ??= answer.text;
   // Relative, as all paths here are: a proxy may have put a prefix before them.
   orderPath = answer.location.replace(/^\//, '');
   at('reuse').disabled = at('confirm').disabled = at('cancel').disabled = false;
@@ -100,7 +106,8 @@ function on(id, event, action) {
 on('order', 'submit', async () => {
   key = freshKey();
   sent = order();
-  firstAnswer = orderPath = undefined;
+  firstAnswers.clear();
+  orderPath = undefined;
   at('reuse').disabled = at('confirm').disabled = at('cancel').disabled = true;
   placed(await post('First request', sent));
 });

@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::{MERGE_PATCH, Problem, Unsupported};
+use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
 use crate::order::{Fault, Status};
 
@@ -23,13 +24,14 @@ pub struct Entry {
 
 impl Problem {
     /// One of each, in the order of their statuses. [`Problem::entry`] knows no other.
-    pub fn examples() -> [Self; 18] {
+    pub fn examples() -> [Self; 19] {
         let fault = |pointer: &str, detail: &'static str| Fault { pointer: pointer.into(), detail: detail.into() };
         [
             Self::IdempotencyKeyMissing { misspelt: None },
             Self::IdempotencyKeyInvalid(InvalidKey::TooLong),
             Self::MalformedJson("EOF while parsing an object at line 1 column 1".into()),
             Self::InvalidParameter("limit must be a whole number from 1 to 100".into()),
+            Self::Unauthorized(Unauthorized::NoToken),
             Self::NotFound,
             Self::OrderNotFound,
             Self::MethodNotAllowed { allow: "GET, HEAD, POST" },
@@ -88,6 +90,14 @@ impl Problem {
                  An unknown one is refused because a misspelt filter would list everything. \
                  A bare plus sign is refused because some read it as a space: write %2B for a plus sign, %20 for a space.",
                 "Not as it is. Correct the query. No key is involved.",
+            ),
+            Self::Unauthorized(_) => entry(
+                "unauthorized",
+                StatusCode::UNAUTHORIZED,
+                "No client of this service",
+                "The service has clients, and the request does not carry the token of one of them, in one header \
+                 Authorization: Bearer. Nothing else was looked at, and nothing was written.",
+                "Not as it is. Send it with the client's token, and with the same key, which is unused.",
             ),
             Self::NotFound => entry(
                 "not-found",

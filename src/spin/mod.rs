@@ -14,7 +14,7 @@ use spin_sdk::wasip3::http::types::{self, ErrorCode};
 use spin_sdk::wasip3::random::random::get_random_u64;
 use uuid::Uuid;
 
-use crate::api::{self, Received, Stores};
+use crate::api::{self, Backing, Received};
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{DEFAULT_BODY_DEADLINE, InvalidSetting, Settings, VARIABLES};
@@ -42,21 +42,23 @@ impl Guest for Service {
 /// Answers every request: an error that left the component would lose status, body and headers.
 async fn handle(request: types::Request) -> Response<Bytes> {
     let (started, at) = (Instant::now(), timestamp(now()));
-    let (head, mut body) = messages::receive(request);
     let (settings, deadlines) = (settings().await, Deadlines::default());
-    let stores = settings
-        .as_deref()
-        .map(|settings| (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines)));
-    let found = stores.as_ref().map(|(keys, orders)| Stores { keys, orders }).map_err(|invalid| (*invalid).clone());
+    let is_open = settings.as_ref().is_ok_and(|settings| settings.clients.is_open());
+    let (head, mut body) = messages::receive(request, is_open);
+    let stores = settings.as_deref().map(|settings| {
+        (&settings.clients, RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
+    });
+    let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
+    let backing = backing.map_err(|invalid| (*invalid).clone());
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
 
-    let response = api::respond(&found, &head, received(&mut body, &deadlines, started, body_deadline)).await;
+    let response = api::respond(&backing, &head, received(&mut body, &deadlines, started, body_deadline)).await;
     if body.is_still_sent() && started.elapsed() < body_deadline {
         deadlines.since(started, body_deadline, body.read(false)).await;
     }
 
     let mut measured = Measured { at, duration: started.elapsed(), redis: Duration::ZERO, postgres: Duration::ZERO };
-    if let Ok((keys, orders)) = &stores {
+    if let Ok((_, keys, orders)) = &stores {
         (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
     }
     print(trace::request_line(head.method(), api::route_template(head.uri().path()), &response, &measured));

@@ -8,31 +8,39 @@ use uuid::Uuid;
 
 use super::deadlines::Deadlines;
 use super::postgres_sessions::PostgresSessions;
+use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Status, Timestamp};
 use crate::settings::Settings;
 use crate::stores::{Filter, OrderStore, PAGE_BYTES, Page, Placement, StoreError};
 
 /// The newest of `migrations/` that these statements need.
-const SCHEMA: &str = "20261123000000_create_orders";
+const SCHEMA: &str = "20261127000002_index_client_key";
+/// The one without which two clients cannot use the same key.
+const SCHEMA_OF_CLIENTS: &str = "20261127000006_drop_keys_of_all";
 
 /// The `OrderStore` of one request.
-pub struct PostgresOrderStore<'a>(PostgresSessions<'a>);
+pub struct PostgresOrderStore<'a> {
+    sessions: PostgresSessions<'a>,
+    schema: &'static str,
+}
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
-        Self(PostgresSessions::new(settings, deadlines))
+        let schema = if settings.clients.is_open() { SCHEMA } else { SCHEMA_OF_CLIENTS };
+        Self { sessions: PostgresSessions::new(settings, deadlines), schema }
     }
 
     /// How long this request has waited for PostgreSQL.
     pub fn spent(&self) -> Duration {
-        self.0.spent()
+        self.sessions.spent()
     }
 }
 
 impl OrderStore for PostgresOrderStore<'_> {
     async fn place(
         &self,
+        client: &ClientName,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
         order: &Order,
@@ -49,9 +57,10 @@ impl OrderStore for PostgresOrderStore<'_> {
                 order.placed.comment.as_deref().map_or(ParameterValue::DbNull, text),
                 ParameterValue::Int64(order.placed.total_amount),
                 ParameterValue::Int64(order.created_at.timestamp_millis()),
+                text(client.as_str()),
             ]
         };
-        match self.0.execute(include_str!("sql/place_order.sql"), &parameters).await {
+        match self.sessions.execute(include_str!("sql/place_order.sql"), &parameters).await {
             Ok(0) => Ok(Placement::KeyTaken),
             Ok(_) => Ok(Placement::Placed),
             // Only here: elsewhere a lock timeout says nothing about a key.
@@ -60,8 +69,11 @@ impl OrderStore for PostgresOrderStore<'_> {
         }
     }
 
-    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
-        let mut rows = self.0.query(include_str!("sql/find_by_key.sql"), &|| vec![text(key.as_str())]).await?;
+    async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+        let mut rows = self
+            .sessions
+            .query(include_str!("sql/find_by_key.sql"), &|| vec![text(client.as_str()), text(key.as_str())])
+            .await?;
         let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
         let fingerprint = match row.pop() {
             Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
@@ -71,13 +83,15 @@ impl OrderStore for PostgresOrderStore<'_> {
         Ok(KeyRecord { fingerprint, answer: Answer::of(&order(row)?)? })
     }
 
-    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let mut rows = self.0.query(include_str!("sql/find_order.sql"), &|| vec![uuid(id)]).await?;
+    async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
+        let mut rows =
+            self.sessions.query(include_str!("sql/find_order.sql"), &|| vec![text(client.as_str()), uuid(id)]).await?;
         rows.pop().map(order).transpose()
     }
 
     async fn change(
         &self,
+        client: &ClientName,
         id: Uuid,
         versions: &[i64],
         status: Status,
@@ -91,14 +105,15 @@ impl OrderStore for PostgresOrderStore<'_> {
                 text(status.as_str()),
                 joined(status.sources().iter().map(|source| source.as_str().to_owned()).collect()),
                 ParameterValue::Int64(now.timestamp_millis()),
+                text(client.as_str()),
             ]
         };
         // The row comes back with the change: a SELECT behind it could already see the next one.
-        let mut rows = self.0.query(include_str!("sql/change_order.sql"), &parameters).await?;
+        let mut rows = self.sessions.query(include_str!("sql/change_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
+    async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
         let or_null = |value: Option<&str>| value.map_or(ParameterValue::DbNull, text);
         let parameters = || {
             vec![
@@ -108,10 +123,11 @@ impl OrderStore for PostgresOrderStore<'_> {
                 filter.before.map_or(ParameterValue::DbNull, uuid),
                 ParameterValue::Int64(limit.into()),
                 ParameterValue::Int64(PAGE_BYTES as i64),
+                text(client.as_str()),
             ]
         };
         let mut page = Page::default();
-        for mut row in self.0.query(include_str!("sql/list_orders.sql"), &parameters).await? {
+        for mut row in self.sessions.query(include_str!("sql/list_orders.sql"), &parameters).await? {
             // The same in every row: it is the page's.
             page.has_more = matches!(row.pop(), Some(DbValue::Boolean(true)));
             page.orders.push(order(row)?);
@@ -120,9 +136,9 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        match self.0.execute(include_str!("sql/check_schema.sql"), &|| vec![text(SCHEMA)]).await? {
+        match self.sessions.execute(include_str!("sql/check_schema.sql"), &|| vec![text(self.schema)]).await? {
             1 => Ok(()),
-            _ => Err(StoreError::Broken(format!("migration {SCHEMA} is not applied"))),
+            _ => Err(StoreError::Broken(format!("migration {} is not applied", self.schema))),
         }
     }
 }

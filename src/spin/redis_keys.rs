@@ -8,6 +8,7 @@ use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
 use super::deadlines::Deadlines;
 use super::warn;
+use crate::client::ClientName;
 use crate::idempotency::{IdempotencyKey, KeyRecord};
 use crate::settings::Settings;
 use crate::stores::KeyStore;
@@ -98,8 +99,10 @@ impl<'a> RedisKeyStore<'a> {
         None
     }
 
-    fn redis_key(&self, key: &IdempotencyKey) -> RedisParameter {
-        RedisParameter::Binary(format!("{}:idempotency:{}", self.settings.redis_key_prefix, key.as_str()).into_bytes())
+    /// No client's name has a colon, so no two clients share a key.
+    fn redis_key(&self, client: &ClientName, key: &IdempotencyKey) -> RedisParameter {
+        let prefix = &self.settings.redis_key_prefix;
+        RedisParameter::Binary(format!("{prefix}:{}:{}", client.as_str(), key.as_str()).into_bytes())
     }
 
     async fn connection(&self) -> Result<Rc<Connection>, Error> {
@@ -125,25 +128,25 @@ fn is_resting() -> bool {
 }
 
 impl KeyStore for RedisKeyStore<'_> {
-    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
+    async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
         // Not by `get`, whose span would carry the whole key.
-        let arguments = [self.redis_key(key)];
+        let arguments = [self.redis_key(client, key)];
         let reply = self.call("redis get failed", async |redis| redis.execute("GET", arguments).await).await?;
         let bytes = match reply.into_iter().next() {
             Some(RedisResult::Binary(bytes)) => bytes,
             _ => return None,
         };
-        let record = KeyRecord::decode(key, &bytes);
+        let record = KeyRecord::decode(client, key, &bytes);
         if record.is_none() {
-            warn("redis entry unreadable", "not a whole record of this version and key; it is written anew");
+            warn("redis entry unreadable", "not a whole record of this version, client and key; it is written anew");
         }
         record
     }
 
-    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
+    async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
         let arguments = [
-            self.redis_key(key),
-            RedisParameter::Binary(record.encode(key)),
+            self.redis_key(client, key),
+            RedisParameter::Binary(record.encode(client, key)),
             RedisParameter::Binary(b"EX".to_vec()),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
         ];

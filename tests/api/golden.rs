@@ -1,5 +1,6 @@
 //! Orders that an earlier build has placed: their fingerprints, their entries in Redis, their answers.
 
+use order::client::ClientName;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{NewOrder, Order, Status};
 use order::stores::StoreError;
@@ -22,7 +23,7 @@ fn an_order_has_the_fingerprint_that_it_always_had() {
 }
 
 /// The row as the store reads it.
-fn stored(golden: &Replay) -> (String, Fingerprint, Order) {
+fn stored(golden: &Replay) -> (String, String, Fingerprint, Order) {
     let fingerprint = bytes(golden.column("fingerprint").strip_prefix("\\x").unwrap()).try_into().unwrap();
     let order = Order {
         id: golden.column("order_id").parse().unwrap(),
@@ -37,7 +38,7 @@ fn stored(golden: &Replay) -> (String, Fingerprint, Order) {
         status: Status::parse(golden.column("status")).unwrap(),
         version: golden.row["version"].as_i64().unwrap(),
     };
-    (golden.column("idempotency_key").into(), Fingerprint(fingerprint), order)
+    (String::new(), golden.column("idempotency_key").into(), Fingerprint(fingerprint), order)
 }
 
 async fn assert_replayed(app: &TestApp, golden: &Replay) {
@@ -53,7 +54,7 @@ async fn a_row_of_an_earlier_release_is_replayed_byte_for_byte() {
         let app = TestApp::default();
         app.orders.rows.borrow_mut().push(stored(&golden));
         assert_replayed(&app, &golden).await;
-        assert_eq!(app.keys.records.borrow()[&golden.key], golden.entry("2"), "{}", golden.name);
+        assert_eq!(app.keys.records.borrow()[&format!(":{}", golden.key)], golden.entry("2"), "{}", golden.name);
         let other = golden.order.get().replacen("RUB", "XTS", 1);
         assert_problem(&app.place(&golden.header(), &other).await, 422, "idempotency-key-reused");
         assert_eq!(app.order_count(), 1);
@@ -65,12 +66,12 @@ async fn an_entry_that_an_earlier_build_wrote_is_replayed_byte_for_byte_or_is_a_
     for golden in replays().into_values().flatten() {
         let key = IdempotencyKey::parse(golden.header().as_bytes()).unwrap();
         // Layout 1 was left behind: such an entry is asked of PostgreSQL again, and never misread.
-        assert_eq!(KeyRecord::decode(&key, &golden.entry("1")), None, "{}", golden.name);
-        let record = KeyRecord::decode(&key, &golden.entry("2")).expect("layout 2 is read");
-        assert_eq!(record.encode(&key), golden.entry("2"), "{}", golden.name);
+        assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &golden.entry("1")), None, "{}", golden.name);
+        let record = KeyRecord::decode(&ClientName::default(), &key, &golden.entry("2")).expect("layout 2 is read");
+        assert_eq!(record.encode(&ClientName::default(), &key), golden.entry("2"), "{}", golden.name);
 
         let app = TestApp::default();
-        app.keys.records.borrow_mut().insert(golden.key.clone(), golden.entry("2"));
+        app.keys.records.borrow_mut().insert(format!(":{}", golden.key), golden.entry("2"));
         *app.orders.failure.borrow_mut() = Some(StoreError::Unavailable("Redis alone answers".into()));
         assert_replayed(&app, &golden).await;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use order::client::Clients;
 use order::problem::Problem;
 use serde_json::Value;
 
@@ -75,6 +76,9 @@ async fn answer(contract: &Value, operation: &str, example: &str) -> Response<By
     };
     let send = |headers: &[(&str, &str)], body: &str| app.send(request(method, path, headers, body));
     match (operation, example) {
+        (_, "unauthorized") => {
+            *app.clients.borrow_mut() = Clients::parse(&format!("web:{}", "0".repeat(64))).unwrap();
+        }
         (_, "internal") => fail(StoreError::Broken(String::new())),
         (_, "store-unavailable") => fail(StoreError::Unavailable(String::new())),
         (_, "request-timeout") => {
@@ -225,11 +229,11 @@ async fn every_example_of_a_request_is_accepted() {
     let path = format!("/orders/{}", text("OrderId"));
     let patches = &contract["paths"]["/orders/{orderId}"]["patch"]["requestBody"]["content"][MERGE_PATCH];
     for (_, patch) in examples(&contract, patches) {
-        app.orders.rows.borrow_mut()[0].2.version = 1;
-        app.orders.rows.borrow_mut()[0].2.status = Status::Created;
+        app.orders.rows.borrow_mut()[0].3.version = 1;
+        app.orders.rows.borrow_mut()[0].3.status = Status::Created;
         assert_eq!(app.patch(&path, &text("IfMatch"), &patch.to_string()).await.status(), 200);
     }
-    app.orders.rows.borrow_mut()[0].2.version = 1;
+    app.orders.rows.borrow_mut()[0].3.version = 1;
     let kept = app.send(request("GET", &path, &[("If-None-Match", &text("IfNoneMatch"))], "")).await;
     assert_eq!(kept.status(), 304);
 }

@@ -127,6 +127,29 @@ test('an order that the service refuses is shown with its faults', async () => {
   await close();
 });
 
+test('a token is sent, and neither shown nor kept', async () => {
+  const { page, complaints, close } = await open('/');
+  const sent = [];
+  page.on('request', (request) => sent.push(request.headers().authorization));
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const without = await exchange(page, 1);
+  await page.getByLabel('Token').fill(' s3cret-token ');
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const { request } = await exchange(page, 2);
+  assert.deepEqual(sent, [undefined, 'Bearer s3cret-token']);
+  assert.doesNotMatch(without.request, /Authorization/);
+  assert.match(request, /^POST orders\nAuthorization: Bearer …\n/);
+  const kept = await page.evaluate(async () => [
+    document.body.innerText, location.href, document.cookie, JSON.stringify({ ...localStorage, ...sessionStorage }),
+    ...(await indexedDB.databases()).map(({ name }) => name), ...(await globalThis.caches?.keys() ?? []),
+  ].join(' '));
+  assert.doesNotMatch(kept, /s3cret/);
+  await page.reload();
+  assert.equal(await page.getByLabel('Token').inputValue(), '');
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
 test('a service that does not answer is told, and the same can be sent again', async () => {
   const { page, close } = await open('/');
   await page.route('**/orders', (route) => route.abort());
@@ -145,7 +168,7 @@ test('a service that does not answer is told, and the same can be sent again', a
 test('the form works by keyboard alone and keeps the focus', async () => {
   const { page, close } = await open('/');
   const focused = () => page.evaluate(() => document.activeElement.id);
-  const order = ['customer', 'currency', 'sku', 'quantity', 'amount', 'place'];
+  const order = ['customer', 'currency', 'sku', 'quantity', 'amount', 'token', 'place'];
   for (const id of order) {
     await page.keyboard.press('Tab');
     assert.equal(await focused(), id);
@@ -205,8 +228,8 @@ test('each problem has a page that fits and is accessible', async () => {
   const { page: list, complaints: none, close } = await open('/problems/', { width: 360 });
   await assertFits(list, 'list');
   await assertAccessible(list, 'list');
-  const paths = await list.locator('main a').evaluateAll((links) => links.map((link) => link.getAttribute('href')));
-  assert.equal(paths.length, 17);
+  const paths = await list.locator('main a').evaluateAll((links) => links.map((link) => new URL(link.href).pathname));
+  assert.equal(paths.length, 19);
   assert.deepEqual(none, []);
   await close();
   for (const [n, path] of paths.entries()) {

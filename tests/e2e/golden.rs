@@ -26,7 +26,7 @@ async fn what_an_earlier_build_stored_is_replayed_byte_for_byte() {
     let app = TestApp::start_with(&[PATIENT]).await;
     let (owner, mut redis) = (owner().await, redis().await);
     for golden in replays().into_values().flatten() {
-        let name = format!("order:idempotency:{}", golden.key);
+        let name = format!("order::{}", golden.key);
         insert(&owner, &golden).await;
         // No entry, and then one of a layout that is no longer read: PostgreSQL answers, and the entry is written anew.
         for entry in [None, Some(golden.entry("1"))] {

@@ -59,7 +59,7 @@ async fn two_services_share_a_redis_under_two_prefixes() {
     second.place(&key, ORDER).await.assert_replay_of(&placed_there);
     let other = ORDER.replace("59900", "1");
     first.place(&key, &other).await.assert_problem(422, "idempotency-key-reused");
-    let names = ["order", "second"].map(|prefix| format!("{prefix}:idempotency:{key}"));
+    let names = ["order", "second"].map(|prefix| format!("{prefix}::{key}"));
     let entries: u8 = redis::cmd("EXISTS").arg(&names).query_async(&mut redis().await).await.unwrap();
     assert_eq!(entries, 2);
     database.drop().await;
@@ -133,8 +133,7 @@ async fn an_acl_user_with_a_password_full_of_punctuation_reaches_redis() {
     let key = fresh_key();
     let placed = app.place(&key, ORDER).await;
     assert_eq!(placed.status, 201);
-    let exists: u8 =
-        redis::cmd("EXISTS").arg(format!("shop:orders:idempotency:{key}")).query_async(&mut admin).await.unwrap();
+    let exists: u8 = redis::cmd("EXISTS").arg(format!("shop:orders::{key}")).query_async(&mut admin).await.unwrap();
     assert_eq!(exists, 1);
     assert_eq!(app.get("/readyz").await.json()["redis"], "up");
 }

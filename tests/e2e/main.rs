@@ -4,6 +4,7 @@
 
 mod bodies;
 mod changes;
+mod clients;
 mod connections;
 mod failover;
 mod golden;
@@ -125,7 +126,7 @@ async fn redis_alone_answers_a_replay_and_keeps_it_for_the_retention() {
     let key = fresh_key();
     let first = app.place(&key, ORDER).await;
     let mut redis = redis().await;
-    let name = format!("order:idempotency:{key}");
+    let name = format!("order::{key}");
     let ttl: i64 = redis::cmd("TTL").arg(&name).query_async(&mut redis).await.unwrap();
     assert!((990..=1000).contains(&ttl), "{ttl}");
     app.postgres.refuse();

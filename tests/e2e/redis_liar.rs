@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use order::client::ClientName;
 use order::idempotency::{Answer as Stored, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::NewOrder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -133,7 +134,7 @@ fn record(key: &str, order: &str, body: &'static str) -> Vec<u8> {
     let key = IdempotencyKey::parse(key.as_bytes()).unwrap();
     let fingerprint = Fingerprint::of(&NewOrder::parse(order.as_bytes()).unwrap());
     let answer = Stored { order_id: uuid::Uuid::nil(), body: body.into() };
-    KeyRecord { fingerprint, answer }.encode(&key)
+    KeyRecord { fingerprint, answer }.encode(&ClientName::default(), &key)
 }
 
 /// The entry as another layout that happens to look the same: whole, under its own key, with the checksum of its bytes.
@@ -173,13 +174,13 @@ async fn a_wrong_entry_is_no_answer_and_is_written_anew() {
             version if version.starts_with("version") => of_version(bytes[0], &key, &record(&key, ORDER, "{}")),
             _ => bytes,
         };
-        let name = format!("order:idempotency:{key}");
+        let name = format!("order::{key}");
         let () = redis::cmd("SET").arg(&name).arg(entry).query_async(&mut redis).await.unwrap();
         assert_healed(&app, &key, &name, &lie).await;
     }
     for command in ["LPUSH", "SADD", "HSET", "INCR"] {
         let key = fresh_key();
-        let name = format!("order:idempotency:{key}");
+        let name = format!("order::{key}");
         let arguments: &[&str] = match command {
             "HSET" => &["field", "value"],
             "INCR" => &[],
@@ -197,7 +198,8 @@ async fn assert_healed(app: &TestApp, key: &str, name: &str, lie: &str) {
     let mut redis = redis().await;
     let entry: Vec<u8> = redis::cmd("GET").arg(name).query_async(&mut redis).await.unwrap();
     let parsed = IdempotencyKey::parse(key.as_bytes()).unwrap();
-    let record = KeyRecord::decode(&parsed, &entry).unwrap_or_else(|| panic!("{lie}: not healed"));
+    let record =
+        KeyRecord::decode(&ClientName::default(), &parsed, &entry).unwrap_or_else(|| panic!("{lie}: not healed"));
     assert_eq!(record.answer.body, first.body.as_bytes(), "{lie}");
     let ttl: i64 = redis::cmd("TTL").arg(name).query_async(&mut redis).await.unwrap();
     assert!(ttl > 0, "{lie}: {ttl}");
@@ -209,7 +211,7 @@ async fn assert_healed(app: &TestApp, key: &str, name: &str, lie: &str) {
 async fn an_entry_without_a_time_to_live_still_answers() {
     let app = TestApp::start_with(&[PATIENT]).await;
     let key = fresh_key();
-    let name = format!("order:idempotency:{key}");
+    let name = format!("order::{key}");
     let mut redis = redis().await;
     let first = app.place(&key, ORDER).await;
     let persisted: bool = redis::cmd("PERSIST").arg(&name).query_async(&mut redis).await.unwrap();

@@ -53,8 +53,7 @@ async fn statuses(app: &TestApp) -> Vec<(&'static str, u16)> {
     statuses.push(("first", app.place(&key, &of_customer).await.status));
     for _ in 0..2 {
         statuses.push(("repeat", app.place(&key, &of_customer).await.status));
-        let () =
-            redis::cmd("DEL").arg(format!("order:idempotency:{key}")).query_async(&mut redis().await).await.unwrap();
+        let () = redis::cmd("DEL").arg(format!("order::{key}")).query_async(&mut redis().await).await.unwrap();
     }
     let of_customer = largest.replacen(&r"\u20ac".repeat(64), &customer, 1);
     for _ in 0..100 {

@@ -10,7 +10,8 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{FoundStores, MISSPELT_KEYS, Received, Stores, headers_read, respond};
+use order::api::{AUTHORIZATION, Backing, FoundBacking, MISSPELT_KEYS, Received, headers_read, respond};
+use order::client::{ClientName, Clients};
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Order, Status, Timestamp};
 use order::problem::Problem;
@@ -26,17 +27,22 @@ pub struct MemoryKeys {
     pub is_down: Cell<bool>,
 }
 
+/// Where Redis would keep it, without the prefix.
+pub fn redis_key(client: &ClientName, key: &IdempotencyKey) -> String {
+    format!("{}:{}", client.as_str(), key.as_str())
+}
+
 impl KeyStore for MemoryKeys {
-    async fn find(&self, key: &IdempotencyKey) -> Option<KeyRecord> {
+    async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
         if self.is_down.get() {
             return None;
         }
-        KeyRecord::decode(key, self.records.borrow().get(key.as_str())?)
+        KeyRecord::decode(client, key, self.records.borrow().get(&redis_key(client, key))?)
     }
 
-    async fn remember(&self, key: &IdempotencyKey, record: &KeyRecord) {
+    async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
         if !self.is_down.get() {
-            self.records.borrow_mut().insert(key.as_str().to_owned(), record.encode(key));
+            self.records.borrow_mut().insert(redis_key(client, key), record.encode(client, key));
         }
     }
 
@@ -47,7 +53,8 @@ impl KeyStore for MemoryKeys {
 
 #[derive(Default)]
 pub struct MemoryOrders {
-    pub rows: RefCell<Vec<(String, Fingerprint, Order)>>,
+    /// Client, key, fingerprint, order.
+    pub rows: RefCell<Vec<(String, String, Fingerprint, Order)>>,
     pub statements: Cell<u32>,
     pub failure: RefCell<Option<StoreError>>,
     /// A write commits, and its caller never learns of it.
@@ -64,36 +71,41 @@ impl MemoryOrders {
 impl OrderStore for MemoryOrders {
     async fn place(
         &self,
+        client: &ClientName,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
         order: &Order,
     ) -> Result<Placement, StoreError> {
         self.statement()?;
         let mut rows = self.rows.borrow_mut();
-        if rows.iter().any(|(taken, ..)| taken == key.as_str()) {
+        if rows.iter().any(|(owner, taken, ..)| owner == client.as_str() && taken == key.as_str()) {
             return Ok(Placement::KeyTaken);
         }
-        rows.push((key.as_str().to_owned(), fingerprint, order.clone()));
+        rows.push((client.as_str().to_owned(), key.as_str().to_owned(), fingerprint, order.clone()));
         if self.loses_replies.get() {
             return Err(StoreError::Unavailable("the reply is lost".into()));
         }
         Ok(Placement::Placed)
     }
 
-    async fn find_by_key(&self, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+    async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
         self.statement()?;
         let rows = self.rows.borrow();
-        let (_, fingerprint, order) = rows.iter().find(|(taken, ..)| taken == key.as_str()).unwrap();
+        let is_it = |(owner, taken, ..): &&(String, String, _, _)| owner == client.as_str() && taken == key.as_str();
+        let (.., fingerprint, order) = rows.iter().find(is_it).unwrap();
         Ok(KeyRecord { fingerprint: *fingerprint, answer: Answer::of(order)? })
     }
 
-    async fn find(&self, id: Uuid) -> Result<Option<Order>, StoreError> {
+    async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
         self.statement()?;
-        Ok(self.rows.borrow().iter().find(|(.., order)| order.id == id).map(|(.., order)| order.clone()))
+        let rows = self.rows.borrow();
+        let found = rows.iter().find(|(owner, .., order)| owner == client.as_str() && order.id == id);
+        Ok(found.map(|(.., order)| order.clone()))
     }
 
     async fn change(
         &self,
+        client: &ClientName,
         id: Uuid,
         versions: &[i64],
         status: Status,
@@ -101,7 +113,8 @@ impl OrderStore for MemoryOrders {
     ) -> Result<Option<Order>, StoreError> {
         self.statement()?;
         let mut rows = self.rows.borrow_mut();
-        let matching = rows.iter_mut().map(|(.., order)| order).find(|order| {
+        let mut own = rows.iter_mut().filter(|(owner, ..)| owner == client.as_str());
+        let matching = own.by_ref().map(|(.., order)| order).find(|order| {
             order.id == id && versions.contains(&order.version) && status.sources().contains(&order.status)
         });
         let changed = matching.map(|order| {
@@ -115,13 +128,14 @@ impl OrderStore for MemoryOrders {
         Ok(changed)
     }
 
-    async fn list(&self, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
+    async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
         self.statement()?;
         let rows = self.rows.borrow();
         let mut found: Vec<Order> = rows
             .iter()
-            .filter(|(key, _, order)| {
-                filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
+            .filter(|(owner, key, _, order)| {
+                owner == client.as_str()
+                    && filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
                     && filter.status.is_none_or(|status| status == order.status)
                     && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == key)
                     && filter.before.is_none_or(|before| order.id < before)
@@ -152,6 +166,8 @@ pub struct TestApp {
     pub requests: Cell<u128>,
     /// The id and the time of every further request; else each has its own.
     pub fixed: Cell<Option<(Uuid, Timestamp)>>,
+    /// Who may call; nobody named: everyone.
+    pub clients: RefCell<Clients>,
     /// The name of a variable that does not parse.
     pub invalid_setting: Cell<Option<&'static str>>,
 }
@@ -164,7 +180,8 @@ impl TestApp {
 
     /// A request whose body may not come: `Err` is what becomes of it if it is asked for.
     pub async fn send_head(&self, mut request: Request<Result<Bytes, Problem>>) -> Response<Bytes> {
-        let fetched = [headers_read(request.method()), &MISSPELT_KEYS].concat();
+        let asks_who = (!self.clients.borrow().is_open()).then_some(AUTHORIZATION);
+        let fetched = [headers_read(request.method()), &MISSPELT_KEYS, asks_who.as_slice()].concat();
         let others: Vec<_> =
             request.headers().keys().filter(|name| !fetched.contains(&name.as_str())).cloned().collect();
         for name in others {
@@ -175,12 +192,13 @@ impl TestApp {
         let (order_id, at) = self.fixed.get().unwrap_or((Uuid::from_u128(self.requests.get()), own_now));
         let (head, body) = request.into_parts();
         let received = async { Ok(Received { body: body?, at, order_id }) };
-        respond(&self.stores(), &Request::from_parts(head, ()), received).await
+        let clients = self.clients.borrow().clone();
+        respond(&self.backing(&clients), &Request::from_parts(head, ()), received).await
     }
 
-    fn stores(&self) -> FoundStores<'_, MemoryKeys, MemoryOrders> {
+    fn backing<'a>(&'a self, clients: &'a Clients) -> FoundBacking<'a, MemoryKeys, MemoryOrders> {
         match self.invalid_setting.get() {
-            None => Ok(Stores { keys: &self.keys, orders: &self.orders }),
+            None => Ok(Backing { clients, keys: &self.keys, orders: &self.orders }),
             Some(name) => Err(InvalidSetting { name, reason: "is wrong".to_owned() }),
         }
     }

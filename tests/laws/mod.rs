@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord, MAX_KEY_CHARS};
 use order::order::{Fault, MAX_TOTAL, NewOrder, Order, Rejected, Status};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -127,18 +128,18 @@ fn children<'a>(value: &'a RawValue, token: &str) -> Vec<&'a RawValue> {
 
 /// What is decoded was encoded for this key, byte for byte.
 pub fn record(key: &IdempotencyKey, bytes: &[u8]) {
-    if let Some(record) = KeyRecord::decode(key, bytes) {
-        assert_eq!(record.encode(key), bytes);
+    if let Some(record) = KeyRecord::decode(&ClientName::default(), key, bytes) {
+        assert_eq!(record.encode(&ClientName::default(), key), bytes);
     }
     let record = KeyRecord {
         fingerprint: Fingerprint(std::array::from_fn(|at| bytes.get(at).copied().unwrap_or_default())),
         answer: Answer { order_id: Uuid::from_u128(bytes.len() as u128), body: Bytes::copy_from_slice(bytes) },
     };
-    let mut whole = record.encode(key);
-    assert_eq!(KeyRecord::decode(key, &whole), Some(record));
+    let mut whole = record.encode(&ClientName::default(), key);
+    assert_eq!(KeyRecord::decode(&ClientName::default(), key, &whole), Some(record));
     let at = bytes.first().map_or(0, |byte| usize::from(*byte) % whole.len());
     whole[at] ^= 1 << (bytes.len() % 8);
-    assert_eq!(KeyRecord::decode(key, &whole), None);
+    assert_eq!(KeyRecord::decode(&ClientName::default(), key, &whole), None);
 }
 
 /// A query with a fault is refused; any other gives pages that hold each matching order once, newest first.
@@ -150,7 +151,7 @@ pub fn query(query: &str) {
         );
         at_once(app.place(&format!("key-{}", app.order_count()), &order));
     }
-    app.orders.rows.borrow_mut()[1].2.status = Status::Confirmed;
+    app.orders.rows.borrow_mut()[1].3.status = Status::Confirmed;
     let Ok(first) = Uri::try_from(format!("/orders?{query}")) else { return };
     let (parameters, mut is_refused) = match parameters(first.query().unwrap()) {
         Some(parameters) => (parameters, false),
@@ -159,7 +160,7 @@ pub fn query(query: &str) {
     let names: BTreeSet<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
     let mut expected = Vec::new();
     is_refused |= names.len() < parameters.len();
-    for (key, _, order) in app.orders.rows.borrow().iter().rev() {
+    for (_, key, _, order) in app.orders.rows.borrow().iter().rev() {
         let matches: Vec<_> = parameters.iter().map(|(name, value)| matches(order, key, name, value)).collect();
         is_refused |= matches.contains(&None);
         if !matches.contains(&Some(false)) {

@@ -1,6 +1,7 @@
 //! Keys, and the record that Redis keeps under one.
 
 use bytes::Bytes;
+use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, InvalidKey, KeyRecord};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -89,16 +90,16 @@ proptest! {
         record in record(), key in idempotency_key(), other in idempotency_key(),
         at in any::<Index>(), flip in 1..=255_u8, tail in vec(any::<u8>(), 1..9),
     ) {
-        let bytes = record.encode(&key);
-        prop_assert_eq!(KeyRecord::decode(&key, &bytes), Some(record));
-        prop_assert!(key == other || KeyRecord::decode(&other, &bytes).is_none());
+        let bytes = record.encode(&ClientName::default(), &key);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &bytes), Some(record));
+        prop_assert!(key == other || KeyRecord::decode(&ClientName::default(), &other, &bytes).is_none());
         let at = at.index(bytes.len());
         let mut flipped = bytes.clone();
         flipped[at] ^= flip;
-        prop_assert_eq!(KeyRecord::decode(&key, &flipped), None);
-        prop_assert_eq!(KeyRecord::decode(&key, &bytes[..at]), None);
-        prop_assert_eq!(KeyRecord::decode(&key, &bytes[at + 1..]), None);
-        prop_assert_eq!(KeyRecord::decode(&key, &[bytes.as_slice(), &tail].concat()), None);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &flipped), None);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &bytes[..at]), None);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &bytes[at + 1..]), None);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &[bytes.as_slice(), &tail].concat()), None);
     }
 
     /// The end of the key and the beginning of the record are told apart.
@@ -106,8 +107,8 @@ proptest! {
     fn a_record_is_no_record_of_a_longer_or_shorter_key(record in record(), key in "[!#-+--~]{2,255}") {
         let (long, short) = (IdempotencyKey::parse(key.as_bytes()), IdempotencyKey::parse(&key.as_bytes()[..key.len() - 1]));
         let (long, short) = (long.unwrap(), short.unwrap());
-        prop_assert_eq!(KeyRecord::decode(&short, &record.encode(&long)), None);
-        prop_assert_eq!(KeyRecord::decode(&long, &record.encode(&short)), None);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &short, &record.encode(&ClientName::default(), &long)), None);
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &long, &record.encode(&ClientName::default(), &short)), None);
     }
 
     #[test]

@@ -156,16 +156,16 @@ proptest! {
             }
             let rows = app.orders.rows.borrow();
             for (key, owner) in owners.iter().enumerate() {
-                let rows: Vec<_> = rows.iter().filter(|(taken, ..)| *taken == format!("key-{key}")).collect();
+                let rows: Vec<_> = rows.iter().filter(|(_, taken, ..)| *taken == format!("key-{key}")).collect();
                 prop_assert!(rows.len() <= 1);
                 if let Some((_, first)) = owner {
-                    prop_assert_eq!(&Answer::of(&rows[0].2).unwrap().body, first.body(), "an acknowledged order stays");
+                    prop_assert_eq!(&Answer::of(&rows[0].3).unwrap().body, first.body(), "an acknowledged order stays");
                 }
             }
         }
         for (key, tried) in tried.iter().enumerate() {
             // After it all settles, one of the orders that were tried has the key, and its own retry is answered.
-            let rows = app.orders.rows.borrow().iter().filter(|(taken, ..)| *taken == format!("key-{key}")).count();
+            let rows = app.orders.rows.borrow().iter().filter(|(_, taken, ..)| *taken == format!("key-{key}")).count();
             prop_assert_eq!(rows, 1);
             let answers: Vec<u16> = tried.iter().map(|order| place(&app, key, *order, true).status().as_u16()).collect();
             prop_assert!(answers.iter().all(|status| matches!(status, 201 | 422)) && answers.contains(&201));

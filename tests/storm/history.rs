@@ -205,6 +205,11 @@ fn the_checker_accepts_a_good_history_and_names_what_is_wrong_with_a_bad_one() {
         (&[event(1, A, Maybe)], &[], Violation::Unsettled(1)),
         (&[event(1, A, Unexpected("418".into()))], &one, Violation::Unexpected(1, "418".into())),
     ];
+    // An answer that is another client's, under the key that both use.
+    let crossed = [Event { key: 2, ..event(1, A, order(true, "x")) }, event(1, A, order(false, "x"))];
+    let rows = [row(A, "x"), Row { key: 2, ..row(A, "y") }];
+    assert_eq!(check(&crossed, &rows), [Violation::WrongReplay(2)].into());
+
     for (events, rows, violation) in bad {
         assert!(check(events, rows).contains(&violation), "{violation:?} in {events:?}");
     }

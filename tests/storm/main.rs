@@ -12,3 +12,4 @@ mod restarts;
 mod service;
 mod silence;
 mod storm;
+mod upgrade;

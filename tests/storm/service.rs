@@ -26,6 +26,7 @@ pub fn is_spin() -> bool {
 
 /// A service on a port that outlives its process.
 pub struct Host {
+    manifest: &'static str,
     pub url: String,
     listen: String,
     /// Draws the seed of each process, where host calls are to fail.
@@ -37,11 +38,20 @@ pub struct Host {
 
 impl Host {
     pub async fn start(name: &str, seeds: Option<fastrand::Rng>, variables: &[(&'static str, &'static str)]) -> Self {
+        Self::start_manifest("spin.toml", name, seeds, variables).await
+    }
+
+    pub async fn start_manifest(
+        manifest: &'static str,
+        name: &str,
+        seeds: Option<fastrand::Rng>,
+        variables: &[(&'static str, &'static str)],
+    ) -> Self {
         let log = PathBuf::from(format!("target/storm-{name}.log"));
         File::create(&log).unwrap();
         let listen = format!("127.0.0.1:{}", free_port());
         let url = format!("http://{listen}");
-        let mut host = Self { url, listen, seeds, variables: variables.to_vec(), log, child: None };
+        let mut host = Self { manifest, url, listen, seeds, variables: variables.to_vec(), log, child: None };
         host.spawn().await;
         host
     }
@@ -50,7 +60,7 @@ impl Host {
         let log = OpenOptions::new().append(true).open(&self.log).unwrap();
         let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
         command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] });
-        command.args(["spin.toml", "--listen", &self.listen]);
+        command.args([self.manifest, "--listen", &self.listen]);
         // Spin cannot be told to fail at a host call.
         if let (Some(seeds), false) = (&mut self.seeds, is_spin()) {
             command.args(["--random-faults", &format!("{}:{FAULTS_PER_MILLE}", seeds.u32(..))]);
@@ -78,6 +88,12 @@ impl Host {
     pub async fn restart(&mut self) {
         self.end("-TERM").await;
         self.spawn().await;
+    }
+
+    /// The same with what another manifest names.
+    pub async fn upgrade(&mut self, manifest: &'static str) {
+        self.manifest = manifest;
+        self.restart().await;
     }
 
     async fn end(&mut self, signal: &str) {

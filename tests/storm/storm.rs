@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::history::{Answer, Event, Row, Variant, Violation, check};
 use crate::service::{Host, Stores, is_spin, owner, redis, setting, superuser};
@@ -17,8 +18,23 @@ const DEADLINES: [(&str, &str); 2] =
     [("SPIN_VARIABLE_REDIS_DEADLINE_MS", "100"), ("SPIN_VARIABLE_PG_DEADLINE_MS", "1000")];
 /// A client that waits longer takes the answer for lost.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Keys in play at one time: few, so that clients meet at the same key.
-const HOT_KEYS: usize = 8;
+/// Keys in play at one time: few, so that requests meet at the same key.
+const HOT_KEYS: usize = 9;
+/// Clients of the service. Each key here is one client's: of three in a row the spelling is the same, and the orders differ.
+const NAMES: [&str; 3] = ["web", "shop", "partner-1"];
+
+/// The setting that names them.
+fn clients() -> String {
+    let entry = |name: &&str| {
+        let digest: String = Sha256::digest(token(name)).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name}:{digest}")
+    };
+    NAMES.iter().map(entry).collect::<Vec<_>>().join(" ")
+}
+
+fn token(name: &str) -> String {
+    format!("token-of-{name}")
+}
 
 struct Storm {
     name: String,
@@ -31,8 +47,13 @@ struct Storm {
 }
 
 impl Storm {
+    /// As it is sent, by each of the three clients.
     fn key(&self, key: usize) -> String {
-        format!("{}-{key}", self.name)
+        format!("{}-{}", self.name, key / NAMES.len())
+    }
+
+    fn token(&self, key: usize) -> String {
+        token(NAMES[key % NAMES.len()])
     }
 
     /// Another order for each key, so that an answer that went astray is seen.
@@ -48,6 +69,7 @@ impl Storm {
     async fn place(&self, url: &str, key: usize, variant: Variant) -> Answer {
         let request = self.http.post(format!("{url}/orders")).header("Idempotency-Key", self.key(key));
         let request = request.header("Content-Type", "application/json").body(self.order(key, variant));
+        let request = request.bearer_auth(self.token(key));
         let answer = self.record(key, variant, async {
             let answer = read_placed(request.send().await?).await?;
             Ok(match &answer {
@@ -72,6 +94,7 @@ impl Storm {
 
     async fn list(&self, url: &str, key: usize) -> Answer {
         let request = self.http.get(format!("{url}/orders?idempotencyKey={}", self.key(key)));
+        let request = request.bearer_auth(self.token(key));
         self.record(key, Variant::A, async { read_list(request.send().await?).await }).await
     }
 
@@ -124,11 +147,11 @@ impl Storm {
     }
 
     async fn rows(&self) -> Vec<Row> {
-        let sql =
-            "SELECT idempotency_key, order_id::text, (items->0->>'quantity')::int FROM orders WHERE customer_id = $1";
+        let sql = "SELECT idempotency_key, order_id::text, (items->0->>'quantity')::int, client FROM orders WHERE customer_id = $1";
         let rows = owner().await.query(sql, &[&self.name]).await.unwrap();
         let row = |row: tokio_postgres::Row| Row {
-            key: row.get::<_, &str>(0).rsplit('-').next().unwrap().parse().unwrap(),
+            key: row.get::<_, &str>(0).rsplit('-').next().unwrap().parse::<usize>().unwrap() * NAMES.len()
+                + NAMES.iter().position(|name| *name == row.get::<_, &str>(3)).unwrap(),
             id: row.get(1),
             variant: if row.get::<_, i32>(2) == 1 { Variant::A } else { Variant::B },
         };
@@ -244,8 +267,10 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
     // Everything that is drawn comes of this one stream, so that near seeds have nothing in common.
     let mut random = fastrand::Rng::with_seed(seed);
     let mut hosts = Vec::new();
+    let clients: &str = clients().leak();
     for host in ["host-1", "host-2"] {
-        hosts.push(Host::start(host, Some(random.fork()), &DEADLINES).await);
+        let variables = [&DEADLINES[..], &[("SPIN_VARIABLE_CLIENTS", clients)]].concat();
+        hosts.push(Host::start(host, Some(random.fork()), &variables).await);
     }
     let ends = Instant::now() + Duration::from_secs(seconds);
     let storm = Arc::new(Storm {

@@ -1,6 +1,7 @@
 UPDATE orders
 SET status = $3::text, version = version + 1, updated_at = to_timestamp($5::bigint / 1000.0)
 WHERE order_id = $1::uuid
+  AND client = $6::text
   AND version = ANY (string_to_array($2::text, ',')::bigint[])
   AND status = ANY (string_to_array($4::text, ','))
 RETURNING order_id, customer_id, currency, items, comment, total_amount,

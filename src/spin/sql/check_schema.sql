@@ -2,9 +2,9 @@
 WITH may_change AS (UPDATE orders SET version = version WHERE false),
      may_place AS (
          INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount,
-                             created_at, updated_at)
+                             created_at, updated_at, client)
          SELECT order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount,
-                created_at, updated_at
+                created_at, updated_at, client
          FROM orders
          WHERE false
      )

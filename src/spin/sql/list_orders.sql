@@ -9,7 +9,8 @@ FROM (
         SELECT *, octet_length(items::text) + coalesce(octet_length(comment), 0) AS bytes
         FROM orders
         -- Planned with its values each time, so a filter that is not given costs nothing.
-        WHERE ($1::text IS NULL OR customer_id = $1::text)
+        WHERE client = $7::text
+          AND ($1::text IS NULL OR customer_id = $1::text)
           AND ($2::text IS NULL OR status = $2::text)
           AND ($3::text IS NULL OR idempotency_key = $3::text)
           AND ($4::uuid IS NULL OR order_id < $4::uuid)

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Upgrades a service under load: builds the component of an earlier commit, then lets clients place orders while the database
+# is migrated and two hosts are rolled over to this checkout's component.
+#   scripts/upgrade.sh COMMIT    one that has no clients yet; UPGRADE_SECONDS is the time between the steps
+set -euo pipefail
+cd "$(dirname "$0")/.."
+case ${1:-} in '' | -*) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2; exit 2 ;; esac
+
+folder=$PWD/target/upgrade
+rm -rf "$folder/src"
+mkdir -p "$folder/src"
+git archive "$1" | tar -x -C "$folder/src"
+echo "upgrade: builds the component of $(git log -1 --format='%h, %cs' "$1")"
+(cd "$folder/src" && cargo build --quiet --target wasm32-wasip2 --release --target-dir "$folder/built")
+scripts/runtime.sh build
+export OLD_WASM=$folder/built/wasm32-wasip2/release/order.wasm OLD_MIGRATIONS=$folder/src/migrations
+exec scripts/storm.sh upgrade:: --ignored

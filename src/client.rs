@@ -1,0 +1,216 @@
+//! Who calls: clients by their bearer tokens (RFC 6750), or everyone where none is named.
+
+use http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// A client's name: 1 to 32 of `a-z`, `0-9` and `-`. Empty for everyone who calls an open service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientName(String);
+
+/// Longest name of a client, in characters.
+const MAX_NAME_CHARS: usize = 32;
+
+impl ClientName {
+    /// Reads a name that is not empty.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_name = (1..=MAX_NAME_CHARS).contains(&text.len())
+            && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        is_name.then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it is that of everyone who calls an open service.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As both stores hold it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who may call. None of them: everyone may, and all are one client with an empty name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Clients(Vec<Entry>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Entry {
+    name: ClientName,
+    /// SHA-256 of a token. A token is 256 random bits, so its digest needs neither salt nor a slow hash: there is no list of
+    /// likely tokens to try. A password has such a list, so none may stand here.
+    digest: [u8; 32],
+}
+
+/// Why the setting names no clients: of which entry, counted from 1, and never its text, which may be a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {number} {reason}")]
+pub struct InvalidClients {
+    number: usize,
+    reason: &'static str,
+}
+
+/// The request names no client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unauthorized {
+    /// It has no bearer token at all.
+    NoToken,
+    /// It has one that is nobody's.
+    UnknownToken,
+}
+
+impl Clients {
+    /// Reads entries `name:sha256`, separated by white space. A name may have several tokens.
+    ///
+    /// # Errors
+    ///
+    /// Where any entry is not one: then nobody is let in.
+    pub fn parse(text: &str) -> Result<Self, InvalidClients> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (at, entry) in text.split_ascii_whitespace().enumerate() {
+            let invalid = |reason| InvalidClients { number: at + 1, reason };
+            let (name, digest) = entry.split_once(':').ok_or(invalid("is not name:sha256"))?;
+            let name = ClientName::parse(name).ok_or(invalid("must begin with a name of 1 to 32 of a-z, 0-9 and -"))?;
+            let digest = parse_digest(digest).ok_or(invalid("must end in 64 lower-case hexadecimal digits"))?;
+            if entries.iter().any(|earlier| earlier.digest == digest) {
+                return Err(invalid("has the token of an earlier one"));
+            }
+            entries.push(Entry { name, digest });
+        }
+        Ok(Self(entries))
+    }
+
+    /// Whether everyone may call.
+    pub fn is_open(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Who sends a request with these headers.
+    ///
+    /// # Errors
+    ///
+    /// Where that is nobody. What exactly is wrong with a token is not told.
+    pub fn identify(&self, headers: &HeaderMap) -> Result<ClientName, Unauthorized> {
+        if self.is_open() {
+            return Ok(ClientName::default());
+        }
+        let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+        let line = lines.next().ok_or(Unauthorized::NoToken)?.as_bytes();
+        let (scheme, token) = line.split_at(line.iter().position(|byte| *byte == b' ').unwrap_or(line.len()));
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return Err(Unauthorized::NoToken);
+        }
+        let token = token.trim_ascii();
+        if lines.next().is_some() || token.is_empty() || token.contains(&b' ') {
+            return Err(Unauthorized::UnknownToken);
+        }
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        // All entries, each in the same time, whichever it is.
+        let mut found = None;
+        for entry in &self.0 {
+            if bool::from(entry.digest.ct_eq(&digest)) {
+                found = Some(&entry.name);
+            }
+        }
+        found.cloned().ok_or(Unauthorized::UnknownToken)
+    }
+}
+
+fn parse_digest(hex: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    if pairs.len() != digest.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    const SHOP: &str = "shop-2:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752";
+
+    fn identified(clients: &str, lines: &[&str]) -> Result<String, Unauthorized> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::AUTHORIZATION, line.parse().unwrap());
+        }
+        Clients::parse(clients).unwrap().identify(&headers).map(|name| name.0)
+    }
+
+    #[test]
+    fn an_empty_list_is_open_to_everyone() {
+        for clients in ["", " \n\t"] {
+            assert_eq!(identified(clients, &[]), Ok(String::new()));
+            assert_eq!(identified(clients, &["Basic x", "Bearer y"]), Ok(String::new()));
+        }
+    }
+
+    #[test]
+    fn a_token_names_its_client() {
+        let clients = format!("{WEB}\n {SHOP}");
+        for (line, name) in [("Bearer test", "web"), ("bearer  test", "web"), ("BEARER test2", "shop-2")] {
+            assert_eq!(identified(&clients, &[line]), Ok(name.into()), "{line}");
+        }
+        let second = "web:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752";
+        assert_eq!(identified(&format!("{WEB} {second}"), &["Bearer test2"]), Ok("web".into()));
+    }
+
+    #[test]
+    fn nobody_else_is_let_in() {
+        let long = format!("Bearer {}", "t".repeat(8192));
+        for (lines, why) in [
+            (&[][..], Unauthorized::NoToken),
+            (&["Basic dGVzdA=="], Unauthorized::NoToken),
+            (&["test"], Unauthorized::NoToken),
+            (&["Bearertest"], Unauthorized::NoToken),
+            (&[""], Unauthorized::NoToken),
+            (&["Bearer"], Unauthorized::UnknownToken),
+            (&["Bearer "], Unauthorized::UnknownToken),
+            (&["Bearer tes"], Unauthorized::UnknownToken),
+            (&["Bearer test3"], Unauthorized::UnknownToken),
+            (&["Bearer te st"], Unauthorized::UnknownToken),
+            (&["Bearer test test"], Unauthorized::UnknownToken),
+            (&["Bearer test,"], Unauthorized::UnknownToken),
+            (&["Bearer test", "Bearer test"], Unauthorized::UnknownToken),
+            (&["Bearer 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"], Unauthorized::UnknownToken),
+            (&[&long], Unauthorized::UnknownToken),
+        ] {
+            assert_eq!(identified(WEB, lines), Err(why), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_parse_names_its_entry_and_never_means_open() {
+        let digest = &WEB[4..];
+        for (clients, number) in [
+            ("web".to_owned(), 1),
+            (",".to_owned(), 1),
+            (format!("{WEB}, {SHOP}"), 1),
+            (format!("{WEB} ,"), 2),
+            (format!("{SHOP} web:{}", digest.to_uppercase()), 2),
+            (format!("web:{}", &digest[1..]), 1),
+            (format!("web:{digest}0"), 1),
+            (format!("web: {digest}"), 1),
+            (format!(":{digest}"), 1),
+            (format!("Web:{digest}"), 1),
+            (format!("{}:{digest}", "w".repeat(33)), 1),
+            (format!("{WEB} {WEB}"), 2),
+            (format!("{WEB} {SHOP} shop:{digest}"), 3),
+        ] {
+            let Err(invalid) = Clients::parse(&clients) else { panic!("{clients} means something") };
+            assert_eq!(invalid.number, number, "{clients}");
+            assert!(!invalid.to_string().contains(&digest[..8]), "{invalid}");
+        }
+    }
+}
