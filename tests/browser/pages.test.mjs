@@ -138,7 +138,7 @@ test('a token is sent, and neither shown nor kept', async () => {
   const { request } = await exchange(page, 2);
   assert.deepEqual(sent, [undefined, 'Bearer s3cret-token']);
   assert.doesNotMatch(without.request, /Authorization/);
-  assert.match(request, /^POST orders\nAuthorization: Bearer …\n/);
+  assert.match(request, /^POST \/orders\nAuthorization: Bearer …\n/);
   const kept = await page.evaluate(async () => [
     document.body.innerText, location.href, document.cookie, JSON.stringify({ ...localStorage, ...sessionStorage }),
     ...(await indexedDB.databases()).map(({ name }) => name), ...(await globalThis.caches?.keys() ?? []),
