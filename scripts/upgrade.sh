@@ -4,7 +4,12 @@
 #   scripts/upgrade.sh COMMIT    one that has no clients yet; UPGRADE_SECONDS is the time between the steps
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case ${1:-} in '' | -*) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2; exit 2 ;; esac
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }
+case ${1:-} in
+    -h | --help) usage; exit ;;
+    '' | -*) usage >&2; exit 2 ;;
+esac
+git rev-parse --quiet --verify "$1^{commit}" >/dev/null || { echo "upgrade: there is no commit $1" >&2; exit 1; }
 
 folder=$PWD/target/upgrade
 rm -rf "$folder/src"
