@@ -165,6 +165,7 @@ class Bench:
             "$7::": "'leave at the door'::",
             "$8::": "129700::",
             "$9::": f"{now_ms}::",
+            "$10::": "''::",
         }
         for parameter, value in values.items():
             sql = sql.replace(parameter, value)

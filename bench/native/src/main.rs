@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use chrono::{SubsecRound, Utc};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Item, NewOrder, Order, Status};
 use redis::AsyncCommands;
@@ -106,10 +107,12 @@ async fn create_order(State(stores): State<Stores>, headers: HeaderMap, body: By
 /// The answer and whether it is a replay, or nothing where the key belongs to another order.
 async fn place(mut stores: Stores, key: &IdempotencyKey, new_order: NewOrder) -> Result<Option<(Answer, bool)>> {
     let fingerprint = Fingerprint::of(&new_order);
-    let name = format!("order:idempotency:{}", key.as_str());
+    // The client of an open service.
+    let client = ClientName::default();
+    let name = format!("order:{}:{}", client.as_str(), key.as_str());
     // Without Redis it is only slower.
     let entry: Option<Vec<u8>> = stores.redis.get(&name).await.unwrap_or_default();
-    if let Some(record) = entry.and_then(|bytes| KeyRecord::decode(key, &bytes))
+    if let Some(record) = entry.and_then(|bytes| KeyRecord::decode(&client, key, &bytes))
         && record.fingerprint == fingerprint
     {
         return Ok(Some((record.answer, true)));
@@ -133,17 +136,18 @@ async fn place(mut stores: Stores, key: &IdempotencyKey, new_order: NewOrder) ->
                     &placed.comment,
                     &placed.total_amount,
                     &order.created_at.timestamp_millis(),
+                    &client.as_str(),
                 ],
             )
             .await?;
         if inserted == 1 {
-            (KeyRecord { fingerprint, answer: order.answer()? }, true)
+            (KeyRecord { fingerprint, answer: Answer::of(&order)? }, true)
         } else {
             let select = pg.prepare_cached(SELECT).await?;
-            (read_record(&pg.query_one(&select, &[&key.as_str()]).await?)?, false)
+            (read_record(&pg.query_one(&select, &[&client.as_str(), &key.as_str()]).await?)?, false)
         }
     };
-    let _: Result<(), _> = stores.redis.set_ex(&name, record.encode(key), RETENTION_SECONDS).await;
+    let _: Result<(), _> = stores.redis.set_ex(&name, record.encode(&client, key), RETENTION_SECONDS).await;
     Ok((record.fingerprint == fingerprint).then_some((record.answer, !placed)))
 }
 
@@ -160,7 +164,7 @@ fn read_record(row: &tokio_postgres::Row) -> Result<KeyRecord> {
     let order = Order { id: row.try_get(0)?, created_at, placed, status: Status::Created, version: 1 };
     let fingerprint: &[u8] = row.try_get(9)?;
     let fingerprint = Fingerprint(fingerprint.try_into().map_err(|_| anyhow!("a fingerprint is not 32 bytes"))?);
-    Ok(KeyRecord { fingerprint, answer: order.answer()? })
+    Ok(KeyRecord { fingerprint, answer: Answer::of(&order)? })
 }
 
 fn created(answer: Answer, replayed: bool) -> Response<Body> {

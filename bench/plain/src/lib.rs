@@ -15,9 +15,11 @@ use spin_sdk::{http_service, pg, redis, variables};
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
+use client::ClientName;
 use idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::{NewOrder, Order, Status};
 
+pub mod client;
 pub mod idempotency;
 pub mod order;
 
@@ -57,10 +59,12 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
     let pg = pg::Connection::open(pg_address().await?).await?;
 
     let fingerprint = Fingerprint::of(&new_order);
-    let name = format!("order:idempotency:{}", key.as_str());
+    // The client of an open service.
+    let client = ClientName::default();
+    let name = format!("order:{}:{}", client.as_str(), key.as_str());
     if let Some(redis) = &redis
         && let Ok(Some(bytes)) = redis.get(&name).await
-        && let Some(record) = KeyRecord::decode(&key, &bytes)
+        && let Some(record) = KeyRecord::decode(&client, &key, &bytes)
         && record.fingerprint == fingerprint
     {
         return created(record.answer, "true");
@@ -70,14 +74,14 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
     let now = DateTime::from_timestamp_millis(now_ms).context("the clock is out of range")?;
     let order = Order::new(Uuid::now_v7(), now, new_order);
     let sql = include_str!("../../../src/spin/sql/place_order.sql");
-    let (record, replayed) = match pg.execute(sql, parameters(&key, fingerprint, &order)?).await? {
-        1 => (KeyRecord { fingerprint, answer: order.answer()? }, "false"),
-        _ => (find_by_key(&pg, &key).await?, "true"),
+    let (record, replayed) = match pg.execute(sql, parameters(&client, &key, fingerprint, &order)?).await? {
+        1 => (KeyRecord { fingerprint, answer: Answer::of(&order)? }, "false"),
+        _ => (find_by_key(&pg, &client, &key).await?, "true"),
     };
     if let Some(redis) = &redis {
         let arguments = [
             RedisParameter::Binary(name.into_bytes()),
-            RedisParameter::Binary(record.encode(&key)),
+            RedisParameter::Binary(record.encode(&client, &key)),
             RedisParameter::Binary(b"EX".to_vec()),
             RedisParameter::Int64(RETENTION_SECONDS),
         ];
@@ -100,7 +104,7 @@ async fn pg_address() -> Result<String> {
     ))
 }
 
-fn parameters(key: &IdempotencyKey, fingerprint: Fingerprint, order: &Order) -> Result<Vec<ParameterValue>> {
+fn parameters(client: &ClientName, key: &IdempotencyKey, fingerprint: Fingerprint, order: &Order) -> Result<Vec<ParameterValue>> {
     let placed = &order.placed;
     Ok(vec![
         ParameterValue::Uuid(order.id.to_string()),
@@ -112,12 +116,14 @@ fn parameters(key: &IdempotencyKey, fingerprint: Fingerprint, order: &Order) -> 
         placed.comment.clone().map_or(ParameterValue::DbNull, ParameterValue::Str),
         ParameterValue::Int64(placed.total_amount),
         ParameterValue::Int64(order.created_at.timestamp_millis()),
+        ParameterValue::Str(client.as_str().to_owned()),
     ])
 }
 
-async fn find_by_key(pg: &pg::Connection, key: &IdempotencyKey) -> Result<KeyRecord> {
+async fn find_by_key(pg: &pg::Connection, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord> {
     let sql = include_str!("../../../src/spin/sql/find_by_key.sql");
-    let mut result = pg.query(sql, vec![ParameterValue::Str(key.as_str().to_owned())]).await?;
+    let keys = [client.as_str(), key.as_str()].map(|text| ParameterValue::Str(text.to_owned()));
+    let mut result = pg.query(sql, keys.to_vec()).await?;
     let row = result.rows().next().await.context("the row that held the key is gone")?;
     let columns: Result<[DbValue; 10], _> = row.try_into();
     let Ok(
@@ -146,7 +152,7 @@ async fn find_by_key(pg: &pg::Connection, key: &IdempotencyKey) -> Result<KeyRec
         version: 1,
     };
     let fingerprint = Fingerprint(fingerprint.as_slice().try_into().context("a fingerprint is not 32 bytes")?);
-    Ok(KeyRecord { fingerprint, answer: order.answer()? })
+    Ok(KeyRecord { fingerprint, answer: Answer::of(&order)? })
 }
 
 fn created(answer: Answer, replayed: &str) -> Result<Response<Bytes>> {

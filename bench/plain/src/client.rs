@@ -1,0 +1,1 @@
+../../../src/client.rs
