@@ -158,7 +158,7 @@ impl World {
 
     async fn forget(&self, key: &str) {
         let mut redis = self.redis.clone();
-        let () = redis::cmd("DEL").arg(format!("order:idempotency:{key}")).query_async(&mut redis).await.unwrap();
+        let () = redis::cmd("DEL").arg(format!("order::{key}")).query_async(&mut redis).await.unwrap();
     }
 
     /// Brings about what the scenario's request finds, without a fault. Gives the first answer, where it is replayed.
