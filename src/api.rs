@@ -77,7 +77,7 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
     // The log names both, whatever becomes of the request.
-    let key = idempotency_key(head);
+    let key = idempotency_key(head.headers());
     let key_prefix = key.as_ref().ok().map(KeyPrefix::of);
     let route = Route::of(head.uri().path());
     let path_id = match route {
@@ -114,8 +114,11 @@ fn caller<K, O>(backing: &FoundBacking<'_, K, O>, head: &Request<()>) -> Result<
     if head.uri().path().split('/').nth(1) != Some("orders") {
         return Ok(ClientName::default());
     }
-    let backing = backing.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()))?;
-    backing.clients.identify(head.headers()).map_err(Problem::Unauthorized)
+    found(backing)?.clients.identify(head.headers()).map_err(Problem::Unauthorized)
+}
+
+fn found<'a, 'b, K, O>(backing: &'a FoundBacking<'b, K, O>) -> Result<&'a Backing<'b, K, O>, Problem> {
+    backing.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()))
 }
 
 /// The template of a path, such as `/orders/{orderId}`, for the log; `*` for one that is not known.
@@ -193,17 +196,16 @@ async fn answer<K: KeyStore, O: OrderStore>(
         &Method::HEAD => &Method::GET,
         method => method,
     };
-    let found = || backing.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()));
     let headers = head.headers();
     match (method, route) {
         (&Method::GET, Route::Home) => page(headers, pages::HOME),
         (&Method::GET, Route::OpenApi) => document(headers, YAML, include_str!("../docs/openapi.yaml")),
         (&Method::GET, Route::Problems) => page(headers, pages::problem_list(head.uri().path())),
         (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
-        (&Method::GET, Route::Orders) => list_orders(found()?.orders, client, head.uri().query()).await,
-        (&Method::POST, Route::Orders) => create_order(found()?, client, key, head, body).await,
-        (&Method::GET, Route::Order(id)) => show_order(found()?.orders, client, id, head).await,
-        (&Method::PATCH, Route::Order(id)) => patch_order(found()?, client, id, head, body).await,
+        (&Method::GET, Route::Orders) => list_orders(found(backing)?.orders, client, head.uri().query()).await,
+        (&Method::POST, Route::Orders) => create_order(found(backing)?, client, key, head, body).await,
+        (&Method::GET, Route::Order(id)) => show_order(found(backing)?.orders, client, id, head).await,
+        (&Method::PATCH, Route::Order(id)) => patch_order(found(backing)?, client, id, head, body).await,
         (&Method::GET, Route::Health) => {
             Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE))
         }

@@ -1,6 +1,6 @@
 //! What the head of a request decides before its body is asked for.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES};
 use crate::idempotency::{IdempotencyKey, InvalidKey};
@@ -23,8 +23,7 @@ pub const AUTHORIZATION: &str = "authorization";
 pub const MISSPELT_KEYS: [&str; 4] = ["x-idempotency-key", "idempotency_key", "idempotencykey", "idempotent-key"];
 
 /// The key of a `POST`.
-pub(super) fn idempotency_key<B>(request: &Request<B>) -> Result<IdempotencyKey, Problem> {
-    let headers = request.headers();
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (lines.next(), lines.next()) {
         (None, _) => {
@@ -93,13 +92,11 @@ fn skip_token(text: &str) -> Option<&str> {
 
 /// A body that says of itself that it is too long need not come.
 pub(super) fn require_length(headers: &HeaderMap) -> Result<(), Problem> {
-    let length = headers.get(header::CONTENT_LENGTH).map(HeaderValue::to_str);
     // The host has read it, so what is no number here is one beyond any.
-    match length.map(|length| {
-        length.is_ok_and(|length| length.parse().is_ok_and(|length: u64| length <= MAX_BODY_BYTES as u64))
-    }) {
-        Some(false) => Err(Problem::PayloadTooLarge),
-        Some(true) | None => Ok(()),
+    let length = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+    match headers.get(header::CONTENT_LENGTH).map(|value| length(value).unwrap_or(usize::MAX)) {
+        Some(length) if length > MAX_BODY_BYTES => Err(Problem::PayloadTooLarge),
+        _ => Ok(()),
     }
 }
 

@@ -33,8 +33,7 @@ pub(super) async fn list_orders(
     client: &ClientName,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Problem> {
-    let query = query.unwrap_or_default();
-    let (filter, limit) = parse(query)?;
+    let Asked { filter, limit, others } = parse(query.unwrap_or_default())?;
     let found = orders.list(client, &filter, limit).await?;
     let last = found.orders.last().filter(|_| found.has_more);
     let next = last.map(|order| order.id.simple().to_string());
@@ -44,30 +43,29 @@ pub(super) async fn list_orders(
     let mut response =
         json_response(StatusCode::OK, to_json(&Page { orders: rows, next_cursor: next.clone() })?, NO_STORE);
     if let Some(cursor) = next {
-        let link = format!("</orders?{}>; rel=\"next\"", with_cursor(query, &cursor)?);
+        let link = format!("</orders?{others}cursor={cursor}>; rel=\"next\"");
         response.headers_mut().insert(header::LINK, header_value(link)?);
     }
     Ok(response)
 }
 
-/// The same query with another cursor.
-fn with_cursor(query: &str, cursor: &str) -> Result<String, Problem> {
-    let mut next = String::new();
-    for parameter in parameters(query) {
-        let Parameter { as_sent, name, .. } = parameter?;
-        if name != "cursor" {
-            next.push_str(as_sent);
-            next.push('&');
-        }
-    }
-    Ok(next + "cursor=" + cursor)
+/// What a query asks for.
+struct Asked {
+    filter: Filter,
+    limit: u32,
+    /// All parameters but the cursor, in the client's spelling, for the next page's query to begin with.
+    others: String,
 }
 
-fn parse(query: &str) -> Result<(Filter, u32), Problem> {
+fn parse(query: &str) -> Result<Asked, Problem> {
     let mut filter = Filter::default();
+    let mut others = String::new();
     let mut limit = None;
     for parameter in parameters(query) {
-        let Parameter { name, value, .. } = parameter?;
+        let Parameter { as_sent, name, value } = parameter?;
+        if name != "cursor" {
+            others.extend([as_sent, "&"]);
+        }
         let refused = |reason: &str| Problem::InvalidParameter(format!("{name} {reason}"));
         let is_first = match name.as_ref() {
             "limit" => {
@@ -101,5 +99,5 @@ fn parse(query: &str) -> Result<(Filter, u32), Problem> {
             return Err(refused("is given more than once"));
         }
     }
-    Ok((filter, limit.unwrap_or(DEFAULT_LIMIT)))
+    Ok(Asked { filter, limit: limit.unwrap_or(DEFAULT_LIMIT), others })
 }

@@ -48,7 +48,6 @@ impl Deadlines {
         .await
     }
 
-    #[inline(never)]
     fn poll_until(&self, mut now: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         let mut running = self.0.borrow_mut();
         loop {

@@ -17,8 +17,8 @@ const CHUNK_BYTES: usize = 4096;
 /// The same for what is thrown away.
 const DISCARDED_CHUNK_BYTES: usize = 64 * 1024;
 
-/// The method, the target, the headers that the API reads, and the body. An open service asks nobody who they are.
-pub fn receive(request: types::Request, is_open: bool) -> (Request<()>, Body) {
+/// The method, the target, the headers that the API reads, and the body. Only a service that has clients asks who calls.
+pub fn receive(request: types::Request, has_clients: bool) -> (Request<()>, Body) {
     // The host has parsed the method, so it is one.
     let method = Method::try_from(request.get_method()).unwrap_or_default();
     // Without a path, as in CONNECT, there is no resource: `*` is the path of none.
@@ -26,7 +26,7 @@ pub fn receive(request: types::Request, is_open: bool) -> (Request<()>, Body) {
     let fields = request.get_headers();
     let mut head = Request::new(());
     fetch(&fields, api::headers_read(&method), &mut head);
-    if !is_open {
+    if has_clients {
         fetch(&fields, &[api::AUTHORIZATION], &mut head);
     }
     if method == Method::POST && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {

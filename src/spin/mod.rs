@@ -43,8 +43,8 @@ impl Guest for Service {
 async fn handle(request: types::Request) -> Response<Bytes> {
     let (started, at) = (Instant::now(), timestamp(now()));
     let (settings, deadlines) = (settings().await, Deadlines::default());
-    let is_open = settings.as_ref().is_ok_and(|settings| settings.clients.is_open());
-    let (head, mut body) = messages::receive(request, is_open);
+    let has_clients = settings.as_ref().is_ok_and(|settings| !settings.clients.is_open());
+    let (head, mut body) = messages::receive(request, has_clients);
     let stores = settings.as_deref().map(|settings| {
         (&settings.clients, RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
     });
