@@ -97,7 +97,7 @@ async fn pg_address() -> Result<String> {
     let address = variables::get("pg_address").await?;
     let (host, port) = address.trim_start_matches("postgres://").split_once(':').context("pg_address has no port")?;
     Ok(format!(
-        "host={host} port={port} user={} password={} dbname={} options='-c statement_timeout=2400 -c lock_timeout=1800'",
+        "host={host} port={port} user={} password={} dbname={} sslmode=disable options='-c statement_timeout=2400 -c lock_timeout=1800'",
         variables::get("pg_user").await?,
         variables::get("pg_password").await?,
         variables::get("pg_database").await?,
