@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Counts what the host process executes for one request, outside the kernel: processor instructions, by callgrind.
 
+Counted are the service and the floor, which makes the same calls to the stores and does nothing else.
 The counts repeat to about one per cent, to four where compilers run beside it, so they show a step that rates cannot.
 They hold for one client at a time and for the bundled host.
 """
 
 import argparse
+import hashlib
 import http.client
 import json
 import os
@@ -27,9 +29,11 @@ def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench.sh instructions", description=__doc__)
     parser.add_argument("--against", action="append", default=[], metavar="NAME=WASM",
                         help="another build of the component, counted beside this one")
+    parser.add_argument("--with-clients", type=int, default=0, metavar="N",
+                        help="let the service have N clients, and ask as the last of them (0: it is open)")
     args = parser.parse_args()
     args.against = [tuple(pair.split("=", 1)) for pair in args.against]
-    if len({"service", *(pair[0] for pair in args.against)}) != 1 + len(args.against):
+    if len({"service", "floor", *(pair[0] for pair in args.against)}) != 2 + len(args.against):
         parser.error("each --against takes a name of its own")
     if not all(len(pair) == 2 and Path(pair[1]).is_file() for pair in args.against):
         parser.error("--against takes NAME=WASM, and the file must exist")
@@ -39,22 +43,26 @@ def arguments():
 class Counted:
     """A host under callgrind."""
 
-    def __init__(self, name, manifest):
+    def __init__(self, name, manifest, clients):
         self.folder = BUILD / "callgrind" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.iterdir():
             old.unlink()
         under = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={self.folder}/out"]
-        self.target = Target(name, manifest=manifest, environment=PATIENCE, under=under)
+        tokens = [f"{number:064x}" for number in range(clients)]
+        entries = [f"client-{number}:{hashlib.sha256(token.encode()).hexdigest()}" for number, token in enumerate(tokens)]
+        self.headers = {"Authorization": f"Bearer {tokens[-1]}"} if tokens else {}
+        environment = {**PATIENCE, "SPIN_VARIABLE_CLIENTS": " ".join(entries)}
+        self.target = Target(name, manifest=manifest, environment=environment, under=under)
         host, port = self.target.address.split(":")
         self.connection = http.client.HTTPConnection(host, int(port), timeout=60)
 
     def request(self, mode, number):
         if mode == "healthz":
-            self.connection.request("GET", "/healthz")
+            self.connection.request("GET", "/healthz", headers=self.headers)
         else:
             key = f"counted-{self.target.name}" if mode == "replay" else str(uuid.uuid4())
-            headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+            headers = {**self.headers, "Content-Type": "application/json", "Idempotency-Key": key}
             order = {**ORDER, "customerId": "c-1" if mode == "replay" else f"c-{number}"}
             self.connection.request("POST", "/orders", json.dumps(order, separators=(",", ":")), headers)
         answer = self.connection.getresponse()
@@ -92,14 +100,16 @@ def main():
     stores = Stores()
     stores.sql("TRUNCATE orders")
     stores.redis("flushall")
-    print("| component | request | instructions | ÷ this one's |\n|---|---|---|---|")
+    print("| component | request | instructions | service ÷ it |\n|---|---|---|---|")
     first = {}
-    for name, wasm in [("service", None), *args.against]:
-        counted = Counted(name, manifest_for(wasm) if wasm else ROOT / "spin.toml")
+    manifests = {"service": ROOT / "spin.toml", "floor": ROOT / "bench" / "floor" / "spin.toml"}
+    manifests.update((name, manifest_for(wasm)) for name, wasm in args.against)
+    for name, manifest in manifests.items():
+        counted = Counted(name, manifest, args.with_clients)
         try:
             for mode in MODES:
                 count = counted.count(mode)
-                ratio = count / first.setdefault(mode, count)
+                ratio = first.setdefault(mode, count) / count
                 print(f"| {name} | {mode} | {count:,.0f} | {ratio:.3f} |".replace(",", " "), flush=True)
         finally:
             counted.target.stop()

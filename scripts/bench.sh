@@ -34,9 +34,13 @@ if [ "$program" = bench/instructions.py ]; then
     export RUNTIME=bundled
     command -v valgrind >/dev/null || scripts/install.sh valgrind || fail "valgrind is missing: install it"
 fi
+peer() { cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p "$@"; }
+case $program in
+    bench/bench.py | bench/instructions.py) peer floor --target wasm32-wasip2 --profile component ;;
+esac
 if [ "$program" = bench/bench.py ]; then
-    cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2 --profile component
-    cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p native --release
+    peer plain --target wasm32-wasip2 --profile component
+    peer native --release
 fi
 scripts/runtime.sh build
 

@@ -49,7 +49,7 @@ step cargo test --test api
 step cargo test --test properties
 step scripts/fuzz.sh --check
 # The service's peers in the bench share its code and its SQL.
-step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p plain --target wasm32-wasip2
+step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p floor -p plain --target wasm32-wasip2
 step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p native
 # One whose test is native: the script is seen to work, and `make mutants` runs all of them.
 step scripts/mutants.sh record_of_any_key
