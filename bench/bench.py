@@ -4,8 +4,9 @@
 Run it by scripts/bench.sh, which builds what is measured and starts private stores.
 The report is bench.json, bench.md and three SVG plots.
 `scripts/bench.sh anatomy` tells instead what one request waits for, call by call;
-`scripts/bench.sh instructions` what the host executes for one, `scripts/bench.sh memory`
-what it keeps in memory, `scripts/bench.sh slow` what slow clients cost the others.
+`scripts/bench.sh instructions` what the host executes for one, `scripts/bench.sh calls` which calls
+the component makes to it, `scripts/bench.sh memory` what it keeps in memory, `scripts/bench.sh slow`
+what slow clients cost the others.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 # Measures the service beside its peers and its stores; arguments go to bench/bench.py, --help lists them.
 # `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py);
 # `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py);
+# `scripts/bench.sh calls`: which calls the component makes to the host for one request (bench/calls.py);
 # `scripts/bench.sh memory`: how much memory the host takes under many clients (bench/memory.py);
 # `scripts/bench.sh slow`: what clients that stall or read slowly cost the others (bench/slow.py).
 # The stores are private: in .local/bench, durable as in production, stopped at the end.
@@ -12,7 +13,7 @@ fail() { echo "bench: $*" >&2; exit 1; }
 
 program=bench/bench.py
 case ${1:-} in
-    anatomy | instructions | memory | slow) program=bench/$1.py; shift ;;
+    anatomy | calls | instructions | memory | slow) program=bench/$1.py; shift ;;
 esac
 for argument in "$@"; do
     case $argument in -h | --help) exec python3 "$program" --help ;; esac
@@ -28,9 +29,9 @@ unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
 scripts/runtime.sh name >/dev/null
 command -v wrk >/dev/null || scripts/install.sh wrk || fail "wrk is missing: install it"
 command -v redis-benchmark >/dev/null || scripts/install.sh redis-tools || fail "redis-benchmark is missing: install redis-tools"
-if [ "$program" = bench/instructions.py ]; then
+if [ "$program" = bench/instructions.py ] || [ "$program" = bench/calls.py ]; then
     # Spin's own threads would be counted too.
-    [ "${RUNTIME:-bundled}" = bundled ] || fail "instructions are counted on the bundled host alone"
+    [ "${RUNTIME:-bundled}" = bundled ] || fail "instructions and calls are counted on the bundled host alone"
     export RUNTIME=bundled
     command -v valgrind >/dev/null || scripts/install.sh valgrind || fail "valgrind is missing: install it"
 fi
