@@ -43,7 +43,7 @@ def arguments():
 class Counted:
     """A host under callgrind."""
 
-    def __init__(self, name, manifest, clients):
+    def __init__(self, name, manifest, clients=0):
         self.folder = BUILD / "callgrind" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.iterdir():
