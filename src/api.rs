@@ -11,17 +11,17 @@ use crate::client::{ClientName, Clients};
 use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 use crate::pages;
-use crate::problem::{Cause, Problem};
+use crate::problem::Problem;
 use crate::settings::InvalidSetting;
 use crate::stores::{KeyStore, OrderStore};
-use crate::trace::{KeyPrefix, OrderId};
+use crate::trace::{KeyPrefix, Note};
 
 use documents::{document, page};
 use head::idempotency_key;
 use list::list_orders;
 use orders::{create_order, order_id, patch_order, show_order};
 
-pub use head::{AUTHORIZATION, MISSPELT_KEYS, headers_read};
+pub use head::{MISSPELT_KEYS, headers_read};
 
 mod documents;
 mod head;
@@ -76,7 +76,7 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
-    // The log names both, whatever becomes of the request.
+    // For the log, whatever becomes of the request.
     let key = idempotency_key(head.headers());
     let key_prefix = key.as_ref().ok().map(KeyPrefix::of);
     let route = Route::of(head.uri().path());
@@ -84,18 +84,17 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
         Some(Route::Order(id)) => order_id(id).ok(),
         _ => None,
     };
-    let client = caller(backing, head);
-    let name = client.as_ref().ok().cloned();
-    let mut response = answer(backing, client, route, key, head, body).await.unwrap_or_else(Problem::into_response);
-    if let Some(name) = name {
-        response.extensions_mut().insert(name);
-    }
-    if let Some(prefix) = key_prefix {
-        response.extensions_mut().insert(prefix);
-    }
-    if let Some(id) = path_id {
-        response.extensions_mut().insert(OrderId(id));
-    }
+    // Before anything else is judged.
+    let (client, answered) = match caller(backing, head) {
+        Ok(client) => {
+            let answered = answer(backing, &client, route, key, head, body).await;
+            (client, answered)
+        }
+        Err(problem) => (ClientName::default(), Err(problem)),
+    };
+    let mut response = answered.unwrap_or_else(Problem::into_response);
+    let note = Note::on(&mut response);
+    (note.client, note.key, note.order_id) = (client, key_prefix, note.order_id.or(path_id));
     // The length lets a client see that an answer was cut: without it the host ends the body of an instance that
     // died behind the head as if it were whole. An empty body is that of a 304.
     let length = response.body().len();
@@ -111,10 +110,15 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
 
 /// Whose request it is: below `/orders` it has to be somebody's, elsewhere nobody is asked.
 fn caller<K, O>(backing: &FoundBacking<'_, K, O>, head: &Request<()>) -> Result<ClientName, Problem> {
-    if head.uri().path().split('/').nth(1) != Some("orders") {
+    if !is_for_clients(head.uri().path()) {
         return Ok(ClientName::default());
     }
     found(backing)?.clients.identify(head.headers()).map_err(Problem::Unauthorized)
+}
+
+/// Whether what is there belongs to a client.
+fn is_for_clients(path: &str) -> bool {
+    path.split('/').nth(1) == Some("orders")
 }
 
 fn found<'a, 'b, K, O>(backing: &'a FoundBacking<'b, K, O>) -> Result<&'a Backing<'b, K, O>, Problem> {
@@ -183,14 +187,12 @@ impl<'a> Route<'a> {
 
 async fn answer<K: KeyStore, O: OrderStore>(
     backing: &FoundBacking<'_, K, O>,
-    client: Result<ClientName, Problem>,
+    client: &ClientName,
     route: Option<Route<'_>>,
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Result<Response<Bytes>, Problem> {
-    // Before anything else is judged.
-    let client = &client?;
     let route = route.ok_or(Problem::NotFound)?;
     let method = match head.method() {
         &Method::HEAD => &Method::GET,
@@ -235,7 +237,7 @@ async fn readiness<K: KeyStore, O: OrderStore>(backing: &FoundBacking<'_, K, O>)
     let readiness = Readiness { status, postgres: word(check.is_ok()), redis: word(redis_up) };
     let mut response = json_response(status_code, to_json(&readiness)?, NO_STORE);
     if let Err(cause) = check {
-        response.extensions_mut().insert(Cause(cause));
+        Note::on(&mut response).cause = Some(cause);
     }
     Ok(response)
 }

@@ -5,6 +5,7 @@
 //! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
 //! - [`change_order`]: how an order's status changes, once, whatever other clients do meanwhile
 //! - [`client`]: who calls, by which token
+//! - [`group_commit`]: orders that come together go to PostgreSQL together
 //! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `KeyStore` and `OrderStore`
 //! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
 //! - [`order`]: what an order is and how one is read from JSON
@@ -20,7 +21,7 @@
 //! Invariants:
 //!
 //! - Redis decides speed, PostgreSQL decides truth: whatever Redis loses or garbles changes latency only.
-//! - Every write is one statement, so nothing can be left half done.
+//! - Every write is one statement, whether of one order or of several, so nothing can be left half done.
 //! - One answer per key, byte for byte: it is a function of columns that never change.
 //! - A refusal and a failure are never stored.
 //! - Only `api` and `problem` know status codes; only `spin` knows the SDK, the clock and randomness.
@@ -30,6 +31,7 @@
 pub mod api;
 pub mod change_order;
 pub mod client;
+pub mod group_commit;
 pub mod idempotency;
 pub mod order;
 pub mod pages;

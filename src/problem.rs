@@ -8,6 +8,7 @@ use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
 use crate::order::{Fault, Rejected, Status};
 use crate::stores::StoreError;
+use crate::trace::Note;
 
 pub use catalogue::Entry;
 
@@ -85,14 +86,6 @@ pub enum Unsupported {
     Coding,
 }
 
-/// What went wrong inside, for the log. Rides along in the response's extensions; no client sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause(pub String);
-
-/// Which problem a response is, for the log. Rides along like [`Cause`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slug(pub &'static str);
-
 /// Seconds after which a retry is worth while: longer than a lock or a short outage lasts.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -166,7 +159,7 @@ impl Problem {
         }
     }
 
-    /// The answer, with the cause in its extensions.
+    /// The answer, with a note for the log.
     pub fn into_response(self) -> Response<Bytes> {
         let Entry { slug, status, title, .. } = self.entry();
         let errors = if let Self::InvalidOrder(errors) = &self { errors.as_slice() } else { &[] };
@@ -182,7 +175,7 @@ impl Problem {
         // A struct of texts and numbers always serialises.
         let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
         *response.status_mut() = status;
-        response.extensions_mut().insert(Slug(slug));
+        Note::on(&mut response).problem = Some(slug);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -208,10 +201,10 @@ impl Problem {
             }
             Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
-                response.extensions_mut().insert(Cause(cause));
+                Note::on(&mut response).cause = Some(cause);
             }
             Self::Internal(cause) => {
-                response.extensions_mut().insert(Cause(cause));
+                Note::on(&mut response).cause = Some(cause);
             }
             _ => {}
         }

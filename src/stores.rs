@@ -64,7 +64,7 @@ pub enum Placement {
 /// Why the store gave no answer. The text is for the log: it may quote the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another request with the key did not finish within the lock timeout. Nothing was written.
+    /// Another statement with the key did not finish within the lock timeout. This one wrote nothing.
     #[error("key in use: {0}")]
     KeyInUse(String),
     /// Late, unreachable or cut off: whether the statement took effect is unknown.

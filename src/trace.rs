@@ -8,9 +8,8 @@ use uuid::Uuid;
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
-use crate::problem::{Cause, Slug};
 
-/// What a request came to. Rides along in the response's extensions; no client sees it.
+/// What a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// This request placed an order.
@@ -42,11 +41,31 @@ pub enum Outcome {
     Failed,
 }
 
-/// The order that a request was about. Rides along like [`Outcome`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OrderId(pub Uuid);
+/// What the answer itself does not tell. Rides along in its extensions; no client sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Who called.
+    pub client: ClientName,
+    /// `None`: the status tells it.
+    pub outcome: Option<Outcome>,
+    /// Which problem the answer is: its slug.
+    pub problem: Option<&'static str>,
+    /// The order that the request was about.
+    pub order_id: Option<Uuid>,
+    /// Of a request that has one.
+    pub key: Option<KeyPrefix>,
+    /// What went wrong inside.
+    pub cause: Option<String>,
+}
 
-/// How the request's key begins. Rides along like [`Outcome`].
+impl Note {
+    /// That of `response`.
+    pub fn on<B>(response: &mut Response<B>) -> &mut Self {
+        response.extensions_mut().get_or_insert_default()
+    }
+}
+
+/// How the request's key begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPrefix(pub String);
 
@@ -103,9 +122,9 @@ struct RequestLine<'a> {
 
 /// The one line of a request, without the line break.
 pub fn request_line<B>(method: &Method, route: &'static str, response: &Response<B>, measured: &Measured) -> String {
-    let (status, extensions) = (response.status(), response.extensions());
-    let problem = extensions.get().map(|Slug(slug)| *slug);
-    let outcome = extensions.get().copied().unwrap_or(match (status, problem) {
+    let (status, none) = (response.status(), Note::default());
+    let note = response.extensions().get().unwrap_or(&none);
+    let outcome = note.outcome.unwrap_or(match (status, note.problem) {
         _ if status.is_server_error() => Outcome::Failed,
         (_, Some("idempotency-key-reused")) => Outcome::KeyReused,
         _ if status.is_client_error() => Outcome::Refused,
@@ -120,14 +139,14 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
         route,
         status: status.as_u16(),
         outcome,
-        problem,
-        client: extensions.get().map(ClientName::as_str).filter(|name| !name.is_empty()),
-        order_id: extensions.get().map(|OrderId(id)| *id),
-        key: extensions.get().map(|KeyPrefix(start)| start.as_str()),
+        problem: note.problem,
+        client: Some(note.client.as_str()).filter(|name| !name.is_empty()),
+        order_id: note.order_id,
+        key: note.key.as_ref().map(|KeyPrefix(start)| start.as_str()),
         duration_ms: milliseconds(measured.duration),
         redis_ms: Some(milliseconds(measured.redis)).filter(|ms| *ms > 0.0),
         pg_ms: Some(milliseconds(measured.postgres)).filter(|ms| *ms > 0.0),
-        cause: extensions.get().map(|Cause(cause)| cause.as_str()),
+        cause: note.cause.as_deref(),
     };
     serde_json::to_string(&line).unwrap_or_default()
 }
@@ -174,9 +193,12 @@ mod tests {
     #[test]
     fn a_line_has_what_is_known_and_nothing_empty() {
         let mut response = Response::new(());
-        response.extensions_mut().insert(Outcome::ReplayedFromRedis);
-        response.extensions_mut().insert(OrderId(Uuid::nil()));
-        response.extensions_mut().insert(KeyPrefix::of(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap()));
+        *Note::on(&mut response) = Note {
+            outcome: Some(Outcome::ReplayedFromRedis),
+            order_id: Some(Uuid::nil()),
+            key: Some(KeyPrefix::of(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap())),
+            ..Note::default()
+        };
         let expected = json!({
             "time": "2026-11-23T12:00:00.123Z", "level": "info", "event": "request", "method": "other",
             "route": "/orders", "status": 200, "outcome": "replayed from redis",
@@ -196,9 +218,7 @@ mod tests {
             (500, Some("internal"), "failed", "error"),
         ] {
             let mut response = Response::builder().status(status).body(()).unwrap();
-            if let Some(slug) = slug {
-                response.extensions_mut().insert(Slug(slug));
-            }
+            Note::on(&mut response).problem = slug;
             let line = line(&response);
             assert_eq!((&line["outcome"], &line["level"]), (&json!(outcome), &json!(level)), "{status}");
             assert_eq!(line.get("problem"), slug.map(|slug| json!(slug)).as_ref());

@@ -22,8 +22,8 @@ use order::api::MAX_BODY_BYTES;
 use order::client::ClientName;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::Status;
-use order::problem::Cause;
 use order::stores::{KeyStore, StoreError};
+use order::trace::Note;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -502,7 +502,7 @@ async fn with_a_setting_that_does_not_parse_only_the_orders_are_away() {
     let readiness = app.get("/readyz").await;
     let unavailable = json!({"status": "unavailable", "postgres": "down", "redis": "down"});
     assert_eq!((readiness.status().as_u16(), json_of(&readiness)), (503, unavailable));
-    let cause = |response: &Response<Bytes>| response.extensions().get::<Cause>().map(|Cause(cause)| cause.clone());
+    let cause = |response: &Response<Bytes>| response.extensions().get::<Note>().and_then(|note| note.cause.clone());
     assert_eq!(cause(&readiness).as_deref(), Some("variable pg_address: is wrong"));
 
     let order = format!("/orders/{}", Uuid::nil());

@@ -14,7 +14,7 @@ use crate::order::{NewOrder, Order, Status};
 use crate::place_order::{Settled, place_order};
 use crate::problem::{MERGE_PATCH, Problem};
 use crate::stores::{KeyStore, OrderStore};
-use crate::trace::{OrderId, Outcome};
+use crate::trace::{Note, Outcome};
 
 /// A client keeps its orders to itself, and asks each time whether they are still the same.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -45,8 +45,8 @@ fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Result<R
     headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
     headers.insert(header::ETAG, etag(1)?);
     headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static(replayed));
-    response.extensions_mut().insert(outcome);
-    response.extensions_mut().insert(OrderId(answer.order_id));
+    let note = Note::on(&mut response);
+    (note.outcome, note.order_id) = (Some(outcome), Some(answer.order_id));
     Ok(response)
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
 
 fn changed(order: &Order, outcome: Outcome) -> Result<Response<Bytes>, Problem> {
     let mut response = present_order(order)?;
-    response.extensions_mut().insert(outcome);
+    Note::on(&mut response).outcome = Some(outcome);
     Ok(response)
 }
 

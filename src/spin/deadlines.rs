@@ -1,68 +1,135 @@
-//! Deadlines of host calls: one timer for all those of a request.
+//! Deadlines of host calls: one timer of an instance watches over the calls of all its requests.
+//!
+//! A timer is a host call too, started and cancelled, and one for each request would cost more than anything else that the
+//! component does. So the first call that has to wait starts one for all that come. It rings when the first of them is due,
+//! at the latest after a quarter of a second, and again, until none waits any more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Keeps the deadlines of one request, whose calls come one after the other.
-///
-/// A timer is a host call too, started and cancelled, and a create makes three calls that need one.
-/// So a timer that is running is left to run, and when it rings the call at hand may still have time.
-#[derive(Default)]
-pub struct Deadlines(RefCell<Option<Timer>>);
+use spin_sdk::wasip3::wit_bindgen;
 
-/// The longest that a timer runs, which is the shortest deadline by default: so the one that was set while the body came
-/// serves the stores too.
-const LONGEST_TIMER: Duration = Duration::from_millis(250);
+/// The longest time between two rings. The request that started the timer stays with the host until the next one.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 
-struct Timer {
-    rings_at: Instant,
-    ring: Pin<Box<dyn Future<Output = ()>>>,
+/// The deadlines of one request.
+pub struct Deadlines {
+    /// When the clock was read last, which is a host call as well: a call begins when the one before it ended.
+    read_at: Cell<Instant>,
 }
 
 impl Deadlines {
+    /// Of a request that began then.
+    pub fn from(started: Instant) -> Self {
+        Self { read_at: Cell::new(started) }
+    }
+
+    /// The time as it was read last.
+    pub fn read_at(&self) -> Instant {
+        self.read_at.get()
+    }
+
     /// `work` unless it takes longer than `limit`, and how long it took.
     ///
     /// What is late is dropped, which cancels the host call.
     pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> (Option<T>, Duration) {
-        let started = Instant::now();
-        let mut work = pin!(work);
-        // The timer counts from the start of the work: to read the clock once more is a host call.
+        let started = self.read_at.get();
+        (self.until(started + limit, work).await, self.read_at.get() - started)
+    }
+
+    /// `work` unless it is not done by then.
+    pub async fn until<T>(&self, due: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut watched) = (pin!(work), None);
         let result = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending => self.poll_until(started, started + limit, context).map(|()| None),
+            Poll::Pending => watched.get_or_insert_with(|| Watched::until(due)).poll(context).map(|()| None),
         })
         .await;
-        (result, started.elapsed())
+        self.read_at.set(Instant::now());
+        result
     }
+}
 
-    /// `work` unless it is not done when `limit` has passed since `started`, which may be a while ago.
-    pub async fn since<T>(&self, started: Instant, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending => self.poll_until(Instant::now(), started + limit, context).map(|()| None),
-        })
-        .await
-    }
+thread_local! {
+    /// The calls of this instance that wait.
+    static CALLS: RefCell<Vec<Rc<Call>>> = const { RefCell::new(Vec::new()) };
+    /// When the timer rings.
+    static NEXT_RING: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
-    fn poll_until(&self, mut now: Instant, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let mut running = self.0.borrow_mut();
-        loop {
-            // One that would ring too late is replaced.
-            running.take_if(|timer| timer.rings_at > due);
-            let timer = running.get_or_insert_with(|| {
-                let rings_after = due.saturating_duration_since(now).min(LONGEST_TIMER);
-                Timer { rings_at: now + rings_after, ring: Box::pin(spin_sdk::time::sleep(rings_after)) }
-            });
-            ready!(timer.ring.as_mut().poll(context));
-            *running = None;
-            now = Instant::now();
-            if now >= due {
-                return Poll::Ready(());
-            }
+struct Call {
+    due: Instant,
+    is_late: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Call {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
+}
+
+/// A call that is watched over until this is dropped.
+struct Watched(Rc<Call>);
+
+impl Watched {
+    fn until(due: Instant) -> Self {
+        let call = Rc::new(Call { due, is_late: Cell::new(false), waker: RefCell::new(None) });
+        CALLS.with_borrow_mut(|calls| calls.push(call.clone()));
+        Self(call)
+    }
+
+    /// Ready once the call is late.
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.0.is_late.get() {
+            return Poll::Ready(());
+        }
+        self.0.waker.replace(Some(context.waker().clone()));
+        if NEXT_RING.get().is_none_or(|ring| self.0.due < ring) {
+            start_timer(self.0.due);
+            // What is spawned is begun at the next turn, and nothing else may bring that about.
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        CALLS.with_borrow_mut(|calls| calls.retain(|call| !Rc::ptr_eq(call, &self.0)));
+    }
+}
+
+/// Rings by then, and again while calls wait, unless another timer is to ring earlier.
+///
+/// It runs within the request that started it, and longer than that one. The host cuts no request, or calls would wait until
+/// another one starts the timer anew.
+fn start_timer(first_due: Instant) {
+    let mut now = Instant::now();
+    let mut ring = first_due.min(now + LONGEST_INTERVAL);
+    NEXT_RING.set(Some(ring));
+    wit_bindgen::spawn(async move {
+        while NEXT_RING.get() == Some(ring) {
+            spin_sdk::time::sleep(ring.saturating_duration_since(now)).await;
+            now = Instant::now();
+            // Each is told once, and not waited for.
+            let late: Vec<_> = CALLS.with_borrow_mut(|calls| calls.extract_if(.., |call| call.due <= now).collect());
+            for call in late {
+                call.is_late.set(true);
+                call.wake();
+            }
+            if NEXT_RING.get() == Some(ring) {
+                let next_due = CALLS.with_borrow(|calls| calls.iter().map(|call| call.due).min());
+                let next = next_due.map(|due| due.min(now + LONGEST_INTERVAL));
+                NEXT_RING.set(next);
+                ring = next.unwrap_or(ring);
+            }
+        }
+    });
 }

@@ -2,7 +2,7 @@
 //! asked for. Why the SDK does not do it: `docs/architecture.md`, "Decisions".
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Trailers};
 use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, FutureWriter, StreamReader, StreamResult};
 use spin_sdk::wasip3::{wit_future, wit_stream};
@@ -25,14 +25,12 @@ pub fn receive(request: types::Request, has_clients: bool) -> (Request<()>, Body
     let target = request.get_path_with_query().unwrap_or_else(|| "*".into());
     let fields = request.get_headers();
     let mut head = Request::new(());
-    fetch(&fields, api::headers_read(&method), &mut head);
-    if has_clients {
-        fetch(&fields, &[api::AUTHORIZATION], &mut head);
-    }
-    if method == Method::POST && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {
-        fetch(&fields, &api::MISSPELT_KEYS, &mut head);
-    }
     *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
+    let read = api::headers_read(&method, head.uri().path(), has_clients);
+    fetch(&fields, read.clone(), head.headers_mut());
+    if read.into_iter().any(|name| name == api::IDEMPOTENCY_KEY) && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {
+        fetch(&fields, api::MISSPELT_KEYS, head.headers_mut());
+    }
     *head.method_mut() = method;
     // Of a request that has both, the coding tells where the body ends (RFC 9112, 6.3), and some hosts leave both in.
     if head.headers().contains_key(header::CONTENT_LENGTH) && fields.has(header::TRANSFER_ENCODING.as_str()) {
@@ -42,10 +40,10 @@ pub fn receive(request: types::Request, has_clients: bool) -> (Request<()>, Body
     (head, Body { fields, length, came: 0, untouched: Some(request), contents: None })
 }
 
-fn fetch(fields: &Fields, names: &[&'static str], head: &mut Request<()>) {
+fn fetch(fields: &Fields, names: impl IntoIterator<Item = &'static str>, headers: &mut HeaderMap) {
     for name in names {
         for value in fields.get(name).into_iter().flat_map(HeaderValue::try_from) {
-            head.headers_mut().append(*name, value);
+            headers.append(name, value);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The glue to Spin's host: the entry point, the clock, randomness, variables, the log.
 
 use std::cell::RefCell;
-use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +12,8 @@ use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::types::{self, ErrorCode};
 use spin_sdk::wasip3::random::random::get_random_u64;
 use uuid::Uuid;
+use wasip2::cli::stderr::get_stderr;
+use wasip2::io::streams::OutputStream;
 
 use crate::api::{self, Backing, Received};
 use crate::order::Timestamp;
@@ -26,6 +27,7 @@ use redis_keys::RedisKeyStore;
 
 mod deadlines;
 mod messages;
+mod postgres_inserts;
 mod postgres_orders;
 mod postgres_sessions;
 mod redis_keys;
@@ -41,8 +43,10 @@ impl Guest for Service {
 
 /// Answers every request: an error that left the component would lose status, body and headers.
 async fn handle(request: types::Request) -> Response<Bytes> {
-    let (started, at) = (Instant::now(), timestamp(now()));
-    let (settings, deadlines) = (settings().await, Deadlines::default());
+    let (started, began) = (Instant::now(), now());
+    let settings = settings().await;
+    let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
+    let deadlines = Deadlines::from(started);
     let has_clients = settings.as_ref().is_ok_and(|settings| !settings.clients.is_open());
     let (head, mut body) = messages::receive(request, has_clients);
     let stores = settings.as_deref().map(|settings| {
@@ -50,14 +54,17 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     });
     let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
     let backing = backing.map_err(|invalid| (*invalid).clone());
-    let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
 
-    let response = api::respond(&backing, &head, received(&mut body, &deadlines, started, body_deadline)).await;
-    if body.is_still_sent() && started.elapsed() < body_deadline {
-        deadlines.since(started, body_deadline, body.read(false)).await;
+    let body_due = started + body_deadline;
+    // To read the other clock as well is a host call more.
+    let wall_clock = || began + (deadlines.read_at() - started);
+    let response = api::respond(&backing, &head, received(&mut body, &deadlines, body_due, wall_clock)).await;
+    if body.is_still_sent() && Instant::now() < body_due {
+        deadlines.until(body_due, body.read(false)).await;
     }
 
-    let mut measured = Measured { at, duration: started.elapsed(), redis: Duration::ZERO, postgres: Duration::ZERO };
+    let mut measured =
+        Measured { at: timestamp(began), duration: started.elapsed(), redis: Duration::ZERO, postgres: Duration::ZERO };
     if let Ok((_, keys, orders)) = &stores {
         (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
     }
@@ -69,13 +76,13 @@ async fn handle(request: types::Request) -> Response<Bytes> {
 async fn received(
     body: &mut Body,
     deadlines: &Deadlines,
-    started: Instant,
-    limit: Duration,
+    due: Instant,
+    wall_clock: impl FnOnce() -> Duration,
 ) -> Result<Received, Problem> {
-    let read = deadlines.since(started, limit, body.read(true)).await;
+    let read = deadlines.until(due, body.read(true)).await;
     let body = read.ok_or(Problem::RequestTimeout)?;
     let body = body.ok_or_else(|| Problem::MalformedJson("the body was cut off".into()))?;
-    let now = now();
+    let now = wall_clock();
     Ok(Received { body: body.into(), at: timestamp(now), order_id: order_id(now) })
 }
 
@@ -125,9 +132,18 @@ fn warn(event: &str, cause: &str) {
     print(trace::warning_line(timestamp(now()), event, cause));
 }
 
+/// Most bytes that the host takes in one write.
+const MAX_WRITE_BYTES: usize = 4096;
+
 /// One JSON line on stderr, where Spin collects a component's log.
 fn print(mut line: String) {
-    // In one write, so that the lines of two instances do not mix. Nothing is left to do if it fails.
+    thread_local! {
+        static STDERR: OutputStream = get_stderr();
+    }
+    // In one write where it fits, so that the lines of two instances do not mix. By the host's own function, since the
+    // standard library asks it three times. Nothing is left to do if it fails.
     line.push('\n');
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    for part in line.as_bytes().chunks(MAX_WRITE_BYTES) {
+        let _ = STDERR.with(|stderr| stderr.blocking_write_and_flush(part));
+    }
 }

@@ -7,7 +7,8 @@ use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
 
 use super::deadlines::Deadlines;
-use super::postgres_sessions::PostgresSessions;
+use super::postgres_inserts::{Row, place};
+use super::postgres_sessions::{Failure, Parameters, PostgresSessions};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Status, Timestamp};
@@ -22,18 +23,23 @@ const SCHEMA_OF_CLIENTS: &str = "20261127000006_drop_keys_of_all";
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
     sessions: PostgresSessions<'a>,
+    deadlines: &'a Deadlines,
     schema: &'static str,
 }
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
         let schema = if settings.clients.is_open() { SCHEMA } else { SCHEMA_OF_CLIENTS };
-        Self { sessions: PostgresSessions::new(settings, deadlines), schema }
+        Self { sessions: PostgresSessions::new(settings, deadlines), deadlines, schema }
     }
 
     /// How long this request has waited for PostgreSQL.
     pub fn spent(&self) -> Duration {
         self.sessions.spent()
+    }
+
+    async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
+        self.sessions.run(async |pool| pool.query(sql, parameters).await).await
     }
 }
 
@@ -45,24 +51,10 @@ impl OrderStore for PostgresOrderStore<'_> {
         fingerprint: Fingerprint,
         order: &Order,
     ) -> Result<Placement, StoreError> {
-        let items = serde_json::to_vec(&order.placed.items)?;
-        let parameters = || {
-            vec![
-                uuid(order.id),
-                text(key.as_str()),
-                ParameterValue::Binary(fingerprint.0.to_vec()),
-                text(&order.placed.customer_id),
-                text(&order.placed.currency),
-                ParameterValue::Jsonb(items.clone()),
-                order.placed.comment.as_deref().map_or(ParameterValue::DbNull, text),
-                ParameterValue::Int64(order.placed.total_amount),
-                ParameterValue::Int64(order.created_at.timestamp_millis()),
-                text(client.as_str()),
-            ]
-        };
-        match self.sessions.execute(include_str!("sql/place_order.sql"), &parameters).await {
-            Ok(0) => Ok(Placement::KeyTaken),
-            Ok(_) => Ok(Placement::Placed),
+        let row = Row { client: client.clone(), key: key.clone(), fingerprint, order: order.clone() };
+        let placed = self.sessions.run(async |pool| place(pool, self.deadlines, row).await);
+        match placed.await {
+            Ok(placement) => Ok(placement),
             // Only here: elsewhere a lock timeout says nothing about a key.
             Err(failure) if failure.sqlstate() == Some("55P03") => Err(StoreError::KeyInUse(failure.cause())),
             Err(failure) => Err(failure.into()),
@@ -70,10 +62,8 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
-        let mut rows = self
-            .sessions
-            .query(include_str!("sql/find_by_key.sql"), &|| vec![text(client.as_str()), text(key.as_str())])
-            .await?;
+        let parameters = || vec![text(client.as_str()), text(key.as_str())];
+        let mut rows = self.query(include_str!("sql/find_by_key.sql"), &parameters).await?;
         let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
         let fingerprint = match row.pop() {
             Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
@@ -84,8 +74,8 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let mut rows =
-            self.sessions.query(include_str!("sql/find_order.sql"), &|| vec![text(client.as_str()), uuid(id)]).await?;
+        let parameters = || vec![text(client.as_str()), uuid(id)];
+        let mut rows = self.query(include_str!("sql/find_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -109,7 +99,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         // The row comes back with the change: a SELECT behind it could already see the next one.
-        let mut rows = self.sessions.query(include_str!("sql/change_order.sql"), &parameters).await?;
+        let mut rows = self.query(include_str!("sql/change_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -127,7 +117,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         let mut page = Page::default();
-        for mut row in self.sessions.query(include_str!("sql/list_orders.sql"), &parameters).await? {
+        for mut row in self.query(include_str!("sql/list_orders.sql"), &parameters).await? {
             // The same in every row: it is the page's.
             page.has_more = matches!(row.pop(), Some(DbValue::Boolean(true)));
             page.orders.push(order(row)?);
@@ -136,7 +126,12 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        match self.sessions.execute(include_str!("sql/check_schema.sql"), &|| vec![text(self.schema)]).await? {
+        let parameters = || vec![text(self.schema)];
+        match self
+            .sessions
+            .run(async |pool| pool.execute(include_str!("sql/check_schema.sql"), &parameters).await)
+            .await?
+        {
             1 => Ok(()),
             _ => Err(StoreError::Broken(format!("migration {} is not applied", self.schema))),
         }

@@ -18,12 +18,15 @@ const ENDED: &str = "57P01";
 /// Makes the parameters of a statement, anew for each session that it is sent to.
 pub type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
 
-/// Runs the statements of one request. The pool is the host's.
+/// Runs the statements of one request, each call to the store under the deadline.
 pub struct PostgresSessions<'a> {
     settings: &'a Settings,
     deadlines: &'a Deadlines,
     spent: Cell<Duration>,
 }
+
+/// The host's pool. Only [`PostgresSessions::run`] gives it out, so that no statement is without a deadline.
+pub struct Pool<'a>(&'a Settings);
 
 impl<'a> PostgresSessions<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
@@ -35,6 +38,15 @@ impl<'a> PostgresSessions<'a> {
         self.spent.get()
     }
 
+    /// Runs `work`, which is one call to the store, within the deadline.
+    pub async fn run<T>(&self, work: impl AsyncFnOnce(&Pool<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work(&Pool(self.settings))).await;
+        self.spent.set(self.spent.get() + took);
+        result.unwrap_or(Err(Failure::Late(self.settings.pg_deadline.as_millis())))
+    }
+}
+
+impl Pool<'_> {
     /// Runs a statement for its row count, which costs less than rows do.
     pub async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
         self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
@@ -58,35 +70,23 @@ impl<'a> PostgresSessions<'a> {
     /// Runs one statement. Where its session has become read-only, nothing was written: the session is ended, and the same
     /// statement goes to the next one. The pool runs out of such sessions, since a new one is opened only where it can write.
     async fn on_a_session<T>(&self, statement: impl AsyncFn(&Connection) -> Result<T, Error>) -> Result<T, Failure> {
-        self.within_deadline(async {
-            loop {
-                let connection = self.connection().await?;
-                let result = statement(&connection).await;
-                let is_read_only = matches!(&result, Err(error) if sqlstate(error) == Some(READ_ONLY));
-                if !is_read_only || !end(connection).await {
-                    return result;
-                }
+        loop {
+            let connection = self.connection().await.map_err(Failure::Host)?;
+            let result = statement(&connection).await;
+            let is_read_only = matches!(&result, Err(error) if sqlstate(error) == Some(READ_ONLY));
+            if !is_read_only || !end(connection).await {
+                return result.map_err(Failure::Host);
             }
-        })
-        .await
+        }
     }
 
-    /// One of the host's pool, which has a pool for each address and authority.
+    /// One session. The host has a pool for each address and authority.
     async fn connection(&self) -> Result<Connection, Error> {
-        let address = &self.settings.pg_address;
-        let Some(pem) = &self.settings.pg_ca else { return Connection::open_async(address.clone()).await };
+        let address = &self.0.pg_address;
+        let Some(pem) = &self.0.pg_ca else { return Connection::open_async(address.clone()).await };
         let builder = ConnectionBuilder::new(address);
         builder.set_ca_root(pem)?;
         builder.build_async().await
-    }
-
-    async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work).await;
-        self.spent.set(self.spent.get() + took);
-        match result {
-            Some(result) => result.map_err(Failure::Host),
-            None => Err(Failure::Late(self.settings.pg_deadline.as_millis())),
-        }
     }
 }
 
@@ -113,6 +113,8 @@ pub enum Failure {
     Host(Error),
     /// After so many milliseconds.
     Late(u128),
+    /// The statement could not be made.
+    Broken(String),
 }
 
 impl Failure {
@@ -120,7 +122,7 @@ impl Failure {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Host(error) => sqlstate(error),
-            Self::Late(_) => None,
+            Self::Late(_) | Self::Broken(_) => None,
         }
     }
 
@@ -128,6 +130,7 @@ impl Failure {
     pub fn cause(&self) -> String {
         match self {
             Self::Late(ms) => format!("no answer within {ms} ms"),
+            Self::Broken(text) => text.clone(),
             Self::Host(Error::QueryFailed(QueryError::DbError(error))) => {
                 format!("{} (SQLSTATE {})", error.message, error.code)
             }
@@ -145,7 +148,7 @@ impl Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         let is_defect = match &failure {
-            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
+            Failure::Broken(_) | Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
             // Bad data, a broken constraint, a missing table or right: no retry repairs these.
             // 42P05 is a pooler's: the session that it lent had a statement of this name already.
             other => other

@@ -211,7 +211,7 @@ async fn what_the_head_decides_comes_before_the_body_is_asked_for() {
     }
     app.invalid_setting.set(Some("pg_sslmode"));
     let refused = app.send_head(post().body(asked_for()).unwrap()).await;
-    assert_eq!(refused.extensions().get::<Cause>().unwrap().0, "variable pg_sslmode: is wrong");
+    assert_eq!(refused.extensions().get::<Note>().unwrap().cause.as_deref(), Some("variable pg_sslmode: is wrong"));
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod slow_clients;
 mod stack;
 mod support;
 mod tls;
+mod together;
 
 use std::time::{Duration, Instant};
 

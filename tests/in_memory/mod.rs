@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{AUTHORIZATION, Backing, FoundBacking, MISSPELT_KEYS, Received, headers_read, respond};
+use order::api::{Backing, FoundBacking, MISSPELT_KEYS, Received, headers_read, respond};
 use order::client::{ClientName, Clients};
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Order, Status, Timestamp};
@@ -180,8 +180,9 @@ impl TestApp {
 
     /// A request whose body may not come: `Err` is what becomes of it if it is asked for.
     pub async fn send_head(&self, mut request: Request<Result<Bytes, Problem>>) -> Response<Bytes> {
-        let asks_who = (!self.clients.borrow().is_open()).then_some(AUTHORIZATION);
-        let fetched = [headers_read(request.method()), &MISSPELT_KEYS, asks_who.as_slice()].concat();
+        let has_clients = !self.clients.borrow().is_open();
+        let read = headers_read(request.method(), request.uri().path(), has_clients);
+        let fetched: Vec<_> = read.chain(MISSPELT_KEYS).collect();
         let others: Vec<_> =
             request.headers().keys().filter(|name| !fetched.contains(&name.as_str())).cloned().collect();
         for name in others {

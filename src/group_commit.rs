@@ -1,0 +1,206 @@
+//! Group commit: what several requests of one instance write at the same time goes to the store in one statement.
+//!
+//! One group is on its way at a time. Who comes meanwhile waits, and the first of those who wait leads the next group: it
+//! takes all of them along, and tells each one its own result. A request that finds nobody on the way goes at once.
+//!
+//! Nobody depends on a leader. One that takes too long steps aside, and the next one leads. One that is cut, as by its own
+//! deadline, tells those it took along that their group failed: what became of the statement is unknown then, and each goes
+//! on alone, which idempotency makes safe.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// What may go together.
+pub trait Groupable: Clone {
+    /// Whether one of the two decides about the other: then the later one goes alone.
+    fn collides_with(&self, other: &Self) -> bool;
+}
+
+/// What came of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written<R> {
+    /// The statement ran and gave this.
+    Settled(R),
+    /// Its group failed: whether it was written is unknown.
+    Unknown,
+    /// Nothing was done, since it collides with one that is on its way or waits.
+    NotTried,
+}
+
+/// The requests of one instance that write.
+pub struct GroupCommit<T, R>(RefCell<Lines<T, R>>);
+
+struct Lines<T, R> {
+    waiting: VecDeque<Rc<Seat<T, R>>>,
+    on_the_way: Vec<Rc<Seat<T, R>>>,
+    /// The leader that those who wait are waiting for.
+    leader: Option<Rc<Seat<T, R>>>,
+}
+
+/// The place of a request.
+struct Seat<T, R> {
+    item: T,
+    stage: RefCell<Stage<R>>,
+}
+
+enum Stage<R> {
+    /// Until it is told something, or is first in line. Whom to wake then.
+    Waits(Option<Waker>),
+    Told(Written<R>),
+}
+
+impl<T, R> Default for GroupCommit<T, R> {
+    fn default() -> Self {
+        Self(RefCell::new(Lines { waiting: VecDeque::new(), on_the_way: Vec::new(), leader: None }))
+    }
+}
+
+impl<T: Groupable, R> GroupCommit<T, R> {
+    /// Writes `item` by `statement`, alone or with others, whose results come in the order of the items.
+    ///
+    /// Once `patience` is over, a statement that this request leads holds up no other one any longer.
+    pub async fn write(
+        &self,
+        item: T,
+        statement: impl AsyncFnOnce(Vec<T>) -> Option<Vec<R>>,
+        patience: impl Future<Output = ()>,
+    ) -> Written<R> {
+        let Some(request) = Request::in_line(self, item) else { return Written::NotTried };
+        if let Some(written) = poll_fn(|context| request.poll_turn(context)).await {
+            return written;
+        }
+        let group = Group::of_those_who_wait(self);
+        let mut results = pin!(statement(group.seats.iter().map(|seat| seat.item.clone()).collect()));
+        let mut patience = pin!(patience);
+        let mut is_patient = true;
+        let results = poll_fn(|context| {
+            let poll = results.as_mut().poll(context);
+            if poll.is_pending() && is_patient && patience.as_mut().poll(context).is_ready() {
+                is_patient = false;
+                group.step_aside();
+            }
+            poll
+        });
+        for (seat, result) in group.seats.iter().zip(results.await.into_iter().flatten()) {
+            seat.tell(Written::Settled(result));
+        }
+        drop(group);
+        request.told()
+    }
+
+    /// The one that leads next may have left by the time it wakes: then it wakes the one behind it.
+    fn wake_next(&self) {
+        let lines = self.0.borrow();
+        if lines.leader.is_none()
+            && let Some(next) = lines.waiting.front()
+        {
+            next.wake();
+        }
+    }
+}
+
+impl<T, R> Seat<T, R> {
+    fn wake(&self) {
+        if let Stage::Waits(waker) = &mut *self.stage.borrow_mut()
+            && let Some(waker) = waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn tell(&self, written: Written<R>) {
+        if let Stage::Waits(Some(waker)) = self.stage.replace(Stage::Told(written)) {
+            waker.wake();
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Told(_))
+    }
+}
+
+/// A request that writes. It leaves the line when it is dropped.
+struct Request<'a, T: Groupable, R> {
+    commit: &'a GroupCommit<T, R>,
+    seat: Rc<Seat<T, R>>,
+}
+
+impl<'a, T: Groupable, R> Request<'a, T, R> {
+    fn in_line(commit: &'a GroupCommit<T, R>, item: T) -> Option<Self> {
+        let mut lines = commit.0.borrow_mut();
+        if lines.waiting.iter().chain(&lines.on_the_way).any(|other| other.item.collides_with(&item)) {
+            return None;
+        }
+        let seat = Rc::new(Seat { item, stage: RefCell::new(Stage::Waits(None)) });
+        lines.waiting.push_back(seat.clone());
+        Some(Self { commit, seat })
+    }
+
+    /// What it was told, or nothing when it is its turn to lead.
+    fn poll_turn(&self, context: &Context<'_>) -> Poll<Option<Written<R>>> {
+        if self.seat.is_told() {
+            return Poll::Ready(Some(self.told()));
+        }
+        let lines = self.commit.0.borrow();
+        if lines.leader.is_none() && lines.waiting.front().is_some_and(|first| Rc::ptr_eq(first, &self.seat)) {
+            return Poll::Ready(None);
+        }
+        self.seat.stage.replace(Stage::Waits(Some(context.waker().clone())));
+        Poll::Pending
+    }
+
+    fn told(&self) -> Written<R> {
+        match self.seat.stage.replace(Stage::Waits(None)) {
+            Stage::Told(written) => written,
+            Stage::Waits(_) => Written::Unknown,
+        }
+    }
+}
+
+impl<T: Groupable, R> Drop for Request<'_, T, R> {
+    fn drop(&mut self) {
+        self.commit.0.borrow_mut().waiting.retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        // It may have been woken to lead.
+        self.commit.wake_next();
+    }
+}
+
+/// Those who go together, the leader first. When it is dropped, whoever was told nothing is told that it failed.
+struct Group<'a, T: Groupable, R> {
+    commit: &'a GroupCommit<T, R>,
+    seats: Vec<Rc<Seat<T, R>>>,
+}
+
+impl<'a, T: Groupable, R> Group<'a, T, R> {
+    fn of_those_who_wait(commit: &'a GroupCommit<T, R>) -> Self {
+        let mut lines = commit.0.borrow_mut();
+        let seats: Vec<_> = lines.waiting.drain(..).collect();
+        lines.on_the_way.extend_from_slice(&seats);
+        lines.leader = seats.first().cloned();
+        Self { commit, seats }
+    }
+
+    fn is_own(&self, seat: &Rc<Seat<T, R>>) -> bool {
+        self.seats.iter().any(|own| Rc::ptr_eq(own, seat))
+    }
+
+    /// Lets the next one lead, while this one is still on its way.
+    fn step_aside(&self) {
+        self.commit.0.borrow_mut().leader.take_if(|leader| self.is_own(leader));
+        self.commit.wake_next();
+    }
+}
+
+impl<T: Groupable, R> Drop for Group<'_, T, R> {
+    fn drop(&mut self) {
+        for seat in self.seats.iter().filter(|seat| !seat.is_told()) {
+            seat.tell(Written::Unknown);
+        }
+        self.commit.0.borrow_mut().on_the_way.retain(|seat| !self.is_own(seat));
+        self.step_aside();
+    }
+}

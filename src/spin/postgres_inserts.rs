@@ -1,0 +1,162 @@
+//! How orders get into PostgreSQL: alone, or with those that other requests of this instance place at the same time.
+
+use std::future::pending;
+use std::rc::Rc;
+use std::slice;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
+use uuid::Uuid;
+
+use super::deadlines::Deadlines;
+use super::postgres_sessions::{Failure, Pool};
+use super::warn;
+use crate::client::ClientName;
+use crate::group_commit::{GroupCommit, Groupable, Written};
+use crate::idempotency::{Fingerprint, IdempotencyKey};
+use crate::order::{Item, Order};
+use crate::stores::Placement;
+
+/// What a request wants to have placed.
+pub struct Row {
+    pub client: ClientName,
+    pub key: IdempotencyKey,
+    pub fingerprint: Fingerprint,
+    pub order: Order,
+}
+
+impl Groupable for Rc<Row> {
+    /// A repeat may have to wait for a lock, and its group with it.
+    fn collides_with(&self, other: &Self) -> bool {
+        self.key == other.key && self.client == other.client
+    }
+}
+
+thread_local! {
+    /// Those of this instance.
+    static WRITERS: Rc<GroupCommit<Rc<Row>, Result<Placement, Failure>>> = Rc::default();
+}
+
+/// SQLSTATE of a row whose id is there already, which only another try of the same request can have.
+const ID_TAKEN: &str = "23505";
+
+/// How long a statement may hold up the next one: one that waits for a key which another transaction holds, or a PostgreSQL
+/// that does not answer.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Places `row`, if nobody has placed its key.
+pub async fn place(pool: &Pool<'_>, deadlines: &Deadlines, row: Row) -> Result<Placement, Failure> {
+    let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
+    let statement = async |rows: Vec<_>| place_together(pool, &rows).await;
+    let patience = async { _ = deadlines.until(Instant::now() + PATIENCE, pending::<()>()).await };
+    match writers.write(row.clone(), statement, patience).await {
+        Written::Settled(result) => result,
+        Written::NotTried => place_alone(pool, &row).await,
+        Written::Unknown => match place_alone(pool, &row).await {
+            Err(failure) if failure.sqlstate() != Some(ID_TAKEN) => Err(failure),
+            Ok(Placement::Placed) => Ok(Placement::Placed),
+            // By the group, it may be.
+            Ok(Placement::KeyTaken) | Err(_) => {
+                Ok(are_placed(pool, slice::from_ref(&row)).await?.pop().unwrap_or(Placement::KeyTaken))
+            }
+        },
+    }
+}
+
+/// Places all of `rows` by one statement. `None` if it failed, unless it was for one row only: that one's failure is told.
+async fn place_together(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Option<Vec<Result<Placement, Failure>>> {
+    if let [row] = rows {
+        return Some(vec![place_alone(pool, row).await]);
+    }
+    match place_all(pool, rows).await {
+        Ok(placements) => Some(placements.into_iter().map(Ok).collect()),
+        Err(failure) => {
+            warn("orders not placed together", &format!("{}; each of {} goes alone", failure.cause(), rows.len()));
+            None
+        }
+    }
+}
+
+async fn place_all(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
+    let json: Vec<_> = rows.iter().map(|row| JsonRow::of(row)).collect();
+    let json = serde_json::to_vec(&json).map_err(|error| Failure::Broken(error.to_string()))?;
+    let parameters = || vec![ParameterValue::Jsonb(json.clone())];
+    let count = pool.execute(include_str!("sql/place_orders.sql"), &parameters).await?;
+    if count == rows.len() as u64 {
+        return Ok(vec![Placement::Placed; rows.len()]);
+    }
+    // The count alone does not say which of the keys were taken, and to have them returned would cost every group more.
+    are_placed(pool, rows).await
+}
+
+async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, Failure> {
+    let (order, placed) = (&row.order, &row.order.placed);
+    let items = serde_json::to_vec(&placed.items).map_err(|error| Failure::Broken(error.to_string()))?;
+    let text = |value: &str| ParameterValue::Str(value.to_owned());
+    let parameters = || {
+        vec![
+            ParameterValue::Uuid(order.id.to_string()),
+            text(row.key.as_str()),
+            ParameterValue::Binary(row.fingerprint.0.to_vec()),
+            text(&placed.customer_id),
+            text(&placed.currency),
+            ParameterValue::Jsonb(items.clone()),
+            placed.comment.as_deref().map_or(ParameterValue::DbNull, text),
+            ParameterValue::Int64(placed.total_amount),
+            ParameterValue::Int64(order.created_at.timestamp_millis()),
+            text(row.client.as_str()),
+        ]
+    };
+    match pool.execute(include_str!("sql/place_order.sql"), &parameters).await? {
+        0 => Ok(Placement::KeyTaken),
+        _ => Ok(Placement::Placed),
+    }
+}
+
+/// Which of `rows` are there under their own ids: the keys of the others were taken before.
+async fn are_placed(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
+    let array = |value: fn(&Row) -> String| ParameterValue::ArrayStr(rows.iter().map(|row| Some(value(row))).collect());
+    let parameters = || vec![array(|row| row.client.as_str().to_owned()), array(|row| row.order.id.to_string())];
+    let found = pool.query(include_str!("sql/find_placed.sql"), &parameters).await?;
+    let is_found = |id: Uuid| {
+        let id = id.to_string();
+        found.iter().any(|columns| matches!(columns.first(), Some(DbValue::Uuid(found)) if *found == id))
+    };
+    let placement = |row: &Rc<Row>| if is_found(row.order.id) { Placement::Placed } else { Placement::KeyTaken };
+    Ok(rows.iter().map(placement).collect())
+}
+
+/// A row as `jsonb_to_recordset` reads it.
+#[derive(Serialize)]
+struct JsonRow<'a> {
+    order_id: Uuid,
+    idempotency_key: &'a str,
+    fingerprint: String,
+    customer_id: &'a str,
+    currency: &'a str,
+    items: &'a [Item],
+    comment: Option<&'a str>,
+    total_amount: i64,
+    created_at_ms: i64,
+    client: &'a str,
+}
+
+impl<'a> JsonRow<'a> {
+    fn of(row: &'a Row) -> Self {
+        let placed = &row.order.placed;
+        Self {
+            order_id: row.order.id,
+            idempotency_key: row.key.as_str(),
+            // As PostgreSQL reads a bytea.
+            fingerprint: row.fingerprint.0.iter().fold("\\x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
+            customer_id: &placed.customer_id,
+            currency: &placed.currency,
+            items: &placed.items,
+            comment: placed.comment.as_deref(),
+            total_amount: placed.total_amount,
+            created_at_ms: row.order.created_at.timestamp_millis(),
+            client: row.client.as_str(),
+        }
+    }
+}

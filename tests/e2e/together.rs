@@ -1,0 +1,159 @@
+//! Orders that several requests of one instance place at the same time go into one statement.
+
+use std::time::Instant;
+
+use crate::support::*;
+
+/// How many orders of these keys there are, and how many transactions placed them.
+async fn placed_by(keys: &[String]) -> (i64, i64) {
+    let sql = "SELECT count(*), count(DISTINCT xmin::text) FROM orders WHERE idempotency_key = ANY ($1)";
+    let row = owner().await.query_one(sql, &[&keys]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+/// A request whose key is held, so that those that come meanwhile wait for it, until it has to step aside.
+struct Held {
+    holder: tokio_postgres::Client,
+    request: tokio::task::JoinHandle<Result<reqwest::Response, reqwest::Error>>,
+}
+
+impl Held {
+    async fn send(app: &TestApp, model: &str) -> Self {
+        let (key, holder) = (fresh_key(), owner().await);
+        hold_key(&holder, &key, model).await;
+        let request = tokio::spawn(app.post(&key, ORDER).send());
+        until_one_waits_for(&holder).await;
+        Self { holder, request }
+    }
+
+    async fn let_go(self) {
+        self.holder.batch_execute("ROLLBACK").await.unwrap();
+        let _ = self.request.await;
+    }
+}
+
+async fn place_all(app: &TestApp, keys: &[String]) -> Vec<Answer> {
+    let sent: Vec<_> = keys.iter().map(|key| tokio::spawn(app.post(key, ORDER).send())).collect();
+    let mut answers = Vec::new();
+    for request in sent {
+        answers.push(Answer::of(request.await.unwrap().unwrap(), ORDER).await);
+    }
+    answers
+}
+
+fn fresh_keys(count: usize) -> Vec<String> {
+    (0..count).map(|_| fresh_key()).collect()
+}
+
+/// An instance has at most 16 requests, of which one is held.
+const TOGETHER: usize = 12;
+
+#[tokio::test]
+async fn a_group_is_one_transaction_and_a_key_that_was_taken_before_is_told_apart() {
+    let app = TestApp::start_with(&[PATIENT]).await;
+    let model = fresh_key();
+    app.place(&model, ORDER).await;
+    // Redis does not know the keys, so that the repeats go to PostgreSQL with the others.
+    app.redis.refuse();
+    let (mut rounds, mut grouped, started) = (0, 0, Instant::now());
+    // Where requests come to several instances, or one after the other, none go together: so until some have.
+    while rounds < 5 || grouped < 2 {
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "no two orders went together");
+        let keys = fresh_keys(TOGETHER);
+        let (taken, fresh) = keys.split_at(TOGETHER / 2);
+        let first = place_all(&app, taken).await;
+        let held = Held::send(&app, &model).await;
+        let mixed: Vec<_> = taken.iter().zip(fresh).flat_map(|(taken, fresh)| [taken.clone(), fresh.clone()]).collect();
+        let answers = place_all(&app, &mixed).await;
+        held.let_go().await;
+        for (pair, first) in answers.chunks(2).zip(&first) {
+            pair[0].assert_replay_of(first);
+            assert_eq!((pair[1].status, pair[1].header("idempotent-replayed")), (201, "false"));
+        }
+        let (placed, by) = placed_by(fresh).await;
+        assert_eq!(placed, fresh.len() as i64);
+        (rounds, grouped) = (rounds + 1, grouped + placed - by);
+    }
+}
+
+#[tokio::test]
+async fn every_order_of_a_group_is_kept_as_it_was_sent() {
+    let app = TestApp::start().await;
+    let model = fresh_key();
+    app.place(&model, ORDER).await;
+    let orders: Vec<String> = (1..=TOGETHER)
+        .map(|number| match number % 3 {
+            0 => format!(r#"{{"customerId":"\"\\ {number}","currency":"EUR","items":[{{"sku":"ü\\u0009'","quantity":{number},"unitAmount":0}}]}}"#),
+            1 => ORDER.replace("leave at the door", &format!("{number} 😀 \\n \\\" {{}}")),
+            _ => ORDER.replace("59900", &format!("{}", 1_000_000_000_000 - number as i64)),
+        })
+        .collect();
+    let held = Held::send(&app, &model).await;
+    let keys = fresh_keys(TOGETHER);
+    let sent: Vec<_> =
+        keys.iter().zip(&orders).map(|(key, order)| tokio::spawn(app.post(key, order.clone()).send())).collect();
+    let mut answers = Vec::new();
+    for (request, order) in sent.into_iter().zip(&orders) {
+        answers.push(Answer::of(request.await.unwrap().unwrap(), order).await);
+    }
+    held.let_go().await;
+    // What PostgreSQL has is what was answered.
+    app.redis.refuse();
+    for ((key, order), answer) in keys.iter().zip(&orders).zip(&answers) {
+        assert_eq!(answer.status, 201, "{order}");
+        app.place(key, order).await.assert_replay_of(answer);
+        let now = app.get(answer.header("location")).await;
+        assert_eq!(now.json(), answer.json(), "{order}");
+    }
+}
+
+/// The one that is held is the leader first, and then one of a group.
+#[tokio::test]
+async fn a_key_that_another_transaction_holds_delays_no_other_for_long() {
+    let app = TestApp::start().await;
+    let model = fresh_key();
+    app.place(&model, ORDER).await;
+    let held = Held::send(&app, &model).await;
+    let (in_group, holder) = (fresh_key(), owner().await);
+    hold_key(&holder, &in_group, &model).await;
+    let waiting = tokio::spawn({
+        let request = app.post(&in_group, ORDER);
+        async move { (request.send().await.unwrap().status().as_u16(), Instant::now()) }
+    });
+    for answer in place_all(&app, &fresh_keys(TOGETHER)).await {
+        assert_eq!((answer.status, answer.header("idempotent-replayed")), (201, "false"));
+    }
+    let all_placed = Instant::now();
+    let (status, waited_until) = waiting.await.unwrap();
+    assert_eq!(status, 409);
+    assert!(all_placed < waited_until, "they waited for a lock that they had no part in");
+    assert_eq!(held.request.await.unwrap().unwrap().status(), 409);
+    for holder in [held.holder, holder] {
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+/// The request goes on, and steps aside as any other.
+#[tokio::test]
+async fn a_leader_whose_client_leaves_holds_up_nobody() {
+    let app = TestApp::start().await;
+    let model = fresh_key();
+    app.place(&model, ORDER).await;
+    let held = Held::send(&app, &model).await;
+    let keys = fresh_keys(TOGETHER);
+    let others = tokio::spawn({
+        let requests: Vec<_> = keys.iter().map(|key| app.post(key, ORDER)).collect();
+        async move {
+            let sent: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
+            let mut statuses = Vec::new();
+            for request in sent {
+                statuses.push(request.await.unwrap().unwrap().status().as_u16());
+            }
+            statuses
+        }
+    });
+    held.request.abort();
+    assert_eq!(others.await.unwrap(), [201; TOGETHER]);
+    assert_eq!(placed_by(&keys).await.0, TOGETHER as i64);
+    held.holder.batch_execute("ROLLBACK").await.unwrap();
+}
