@@ -84,13 +84,15 @@ async fn an_upgrade_under_load_loses_nothing_and_doubles_nothing() {
     let upgrade = async {
         tokio::time::sleep(seconds).await;
         let said = migrate(&[]).await;
-        assert!(said.contains("drop_keys_of_all waits"), "{said}");
+        // A release without a migration is an upgrade too.
+        let waits = said.contains(" waits");
+        assert!(waits || said.contains("applied"), "{said}");
         tokio::time::sleep(seconds).await;
         for host in &mut hosts {
             host.upgrade("spin.toml").await;
             tokio::time::sleep(seconds / 2).await;
         }
-        assert!(migrate(&[("AFTER_ROLLOUT", "1")]).await.contains("applied 20261127000006_drop_keys_of_all"));
+        assert_eq!(migrate(&[("AFTER_ROLLOUT", "1")]).await.contains("migrate: applied "), waits);
         tokio::time::sleep(seconds).await;
         over.store(true, Ordering::SeqCst);
     };
