@@ -81,7 +81,7 @@ impl From<serde_json::Error> for StoreError {
     }
 }
 
-/// Where orders are kept for good. Each method is one statement under one deadline.
+/// Where orders are kept for good. Each call has one deadline, and each write is one statement.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait OrderStore {
     /// Inserts `order` unless `key` has a row; waits for a concurrent insert of the key to commit or fail.

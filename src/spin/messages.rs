@@ -26,9 +26,9 @@ pub fn receive(request: types::Request, has_clients: bool) -> (Request<()>, Body
     let fields = request.get_headers();
     let mut head = Request::new(());
     *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
-    let read = api::headers_read(&method, head.uri().path(), has_clients);
+    let mut read = api::headers_read(&method, head.uri().path(), has_clients);
     fetch(&fields, read.clone(), head.headers_mut());
-    if read.into_iter().any(|name| name == api::IDEMPOTENCY_KEY) && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {
+    if read.any(|name| name == api::IDEMPOTENCY_KEY) && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {
         fetch(&fields, api::MISSPELT_KEYS, head.headers_mut());
     }
     *head.method_mut() = method;

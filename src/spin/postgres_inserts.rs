@@ -1,5 +1,6 @@
 //! How orders get into PostgreSQL: alone, or with those that other requests of this instance place at the same time.
 
+use std::fmt::Write;
 use std::future::pending;
 use std::rc::Rc;
 use std::slice;
@@ -79,8 +80,7 @@ async fn place_together(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Option<Vec<Result<
 }
 
 async fn place_all(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
-    let json: Vec<_> = rows.iter().map(|row| JsonRow::of(row)).collect();
-    let json = serde_json::to_vec(&json).map_err(|error| Failure::Broken(error.to_string()))?;
+    let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
     let parameters = || vec![ParameterValue::Jsonb(json.clone())];
     let count = pool.execute(include_str!("sql/place_orders.sql"), &parameters).await?;
     if count == rows.len() as u64 {
@@ -92,7 +92,7 @@ async fn place_all(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, 
 
 async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, Failure> {
     let (order, placed) = (&row.order, &row.order.placed);
-    let items = serde_json::to_vec(&placed.items).map_err(|error| Failure::Broken(error.to_string()))?;
+    let items = to_json(&placed.items);
     let text = |value: &str| ParameterValue::Str(value.to_owned());
     let parameters = || {
         vec![
@@ -127,6 +127,11 @@ async fn are_placed(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>,
     Ok(rows.iter().map(placement).collect())
 }
 
+/// Texts and numbers always serialise. If they did not, PostgreSQL would refuse the empty text.
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
 /// A row as `jsonb_to_recordset` reads it.
 #[derive(Serialize)]
 struct JsonRow<'a> {
@@ -145,11 +150,13 @@ struct JsonRow<'a> {
 impl<'a> JsonRow<'a> {
     fn of(row: &'a Row) -> Self {
         let placed = &row.order.placed;
+        // As PostgreSQL reads a bytea.
+        let mut fingerprint = "\\x".to_owned();
+        row.fingerprint.0.iter().for_each(|byte| _ = write!(fingerprint, "{byte:02x}"));
         Self {
             order_id: row.order.id,
             idempotency_key: row.key.as_str(),
-            // As PostgreSQL reads a bytea.
-            fingerprint: row.fingerprint.0.iter().fold("\\x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
+            fingerprint,
             customer_id: &placed.customer_id,
             currency: &placed.currency,
             items: &placed.items,

@@ -1,4 +1,4 @@
-//! Orders in PostgreSQL: each method is one statement.
+//! Orders in PostgreSQL: each method is one statement, but for placing, which may go together with others' or be tried again.
 
 use std::time::Duration;
 

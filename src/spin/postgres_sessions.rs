@@ -113,8 +113,6 @@ pub enum Failure {
     Host(Error),
     /// After so many milliseconds.
     Late(u128),
-    /// The statement could not be made.
-    Broken(String),
 }
 
 impl Failure {
@@ -122,7 +120,7 @@ impl Failure {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Host(error) => sqlstate(error),
-            Self::Late(_) | Self::Broken(_) => None,
+            Self::Late(_) => None,
         }
     }
 
@@ -130,7 +128,6 @@ impl Failure {
     pub fn cause(&self) -> String {
         match self {
             Self::Late(ms) => format!("no answer within {ms} ms"),
-            Self::Broken(text) => text.clone(),
             Self::Host(Error::QueryFailed(QueryError::DbError(error))) => {
                 format!("{} (SQLSTATE {})", error.message, error.code)
             }
@@ -148,7 +145,7 @@ impl Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         let is_defect = match &failure {
-            Failure::Broken(_) | Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
+            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
             // Bad data, a broken constraint, a missing table or right: no retry repairs these.
             // 42P05 is a pooler's: the session that it lent had a statement of this name already.
             other => other

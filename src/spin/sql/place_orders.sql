@@ -1,8 +1,9 @@
 -- Several orders at once. A key that another transaction holds must not hold up the others for long: so a lock timeout of
--- at most 100 ms, for this transaction alone. Sorted, so that two groups wait for each other's keys in one order.
+-- at most 100 ms, for this transaction alone. 0 would be none at all, as where a pooler drops the session's settings.
+-- Sorted, so that two groups wait for each other's keys in one order.
 WITH bound AS MATERIALIZED (
     SELECT set_config('lock_timeout', extract(milliseconds FROM least(interval '100 ms',
-                      current_setting('lock_timeout')::interval))::int::text, true)
+                      nullif(current_setting('lock_timeout')::interval, interval '0')))::int::text, true)
 )
 INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount,
                     created_at, updated_at, client)
