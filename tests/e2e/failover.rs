@@ -72,19 +72,11 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// Orders under keys of their own, all at once: their answers, and how long the slowest took.
+/// Orders under these keys, all at once: how they were answered, and how long the slowest took.
 async fn place_each(app: &TestApp, keys: &[String]) -> (Vec<u16>, Duration) {
     let started = Instant::now();
-    let sent: Vec<_> = keys.iter().map(|key| tokio::spawn(app.post(key, ORDER).send())).collect();
-    let mut statuses = Vec::new();
-    for answer in sent {
-        statuses.push(answer.await.unwrap().unwrap().status().as_u16());
-    }
-    (statuses, started.elapsed())
-}
-
-fn fresh_keys(count: usize) -> Vec<String> {
-    (0..count).map(|_| fresh_key()).collect()
+    let answers = app.place_each(keys.iter().map(|key| (key.as_str(), ORDER))).await;
+    (answers.iter().map(|answer| answer.status).collect(), started.elapsed())
 }
 
 /// The service's own, as a superuser of that server sees them.

@@ -125,10 +125,16 @@ impl TestApp {
 
     /// `count` requests with one key and one order at once.
     pub async fn place_at_once(&self, count: usize, key: &str) -> Vec<Answer> {
-        let sent: Vec<_> = (0..count)
-            .map(|_| {
-                let request = self.post(key, ORDER);
-                tokio::spawn(async move { Answer::of(request.send().await.expect("an answer"), ORDER).await })
+        self.place_each(std::iter::repeat_n((key, ORDER), count)).await
+    }
+
+    /// Orders under their keys, all at once.
+    pub async fn place_each<'a>(&self, orders: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Answer> {
+        let sent: Vec<_> = orders
+            .into_iter()
+            .map(|(key, order)| {
+                let (request, order) = (self.post(key, order.to_owned()), order.to_owned());
+                tokio::spawn(async move { Answer::of(request.send().await.expect("an answer"), &order).await })
             })
             .collect();
         let mut answers = Vec::new();
@@ -193,6 +199,10 @@ pub fn assert_placed_once(answers: &[Answer]) {
 
 pub fn fresh_key() -> String {
     uuid::Uuid::from_u128(random()).to_string()
+}
+
+pub fn fresh_keys(count: usize) -> Vec<String> {
+    (0..count).map(|_| fresh_key()).collect()
 }
 
 fn random() -> u128 {

@@ -18,9 +18,9 @@ struct Held {
 }
 
 impl Held {
-    async fn send(app: &TestApp, model: &str) -> Self {
-        let (key, holder) = (fresh_key(), owner().await);
-        hold_key(&holder, &key, model).await;
+    async fn send(app: &TestApp) -> Self {
+        let key = fresh_key();
+        let holder = hold(app, &key).await;
         let request = tokio::spawn(app.post(&key, ORDER).send());
         until_one_waits_for(&holder).await;
         Self { holder, request }
@@ -32,17 +32,15 @@ impl Held {
     }
 }
 
-async fn place_all(app: &TestApp, keys: &[String]) -> Vec<Answer> {
-    let sent: Vec<_> = keys.iter().map(|key| tokio::spawn(app.post(key, ORDER).send())).collect();
-    let mut answers = Vec::new();
-    for request in sent {
-        answers.push(Answer::of(request.await.unwrap().unwrap(), ORDER).await);
-    }
-    answers
+async fn hold(app: &TestApp, key: &str) -> tokio_postgres::Client {
+    let (holder, model) = (owner().await, fresh_key());
+    app.place(&model, ORDER).await;
+    hold_key(&holder, key, &model).await;
+    holder
 }
 
-fn fresh_keys(count: usize) -> Vec<String> {
-    (0..count).map(|_| fresh_key()).collect()
+async fn place_all(app: &TestApp, keys: &[String]) -> Vec<Answer> {
+    app.place_each(keys.iter().map(|key| (key.as_str(), ORDER))).await
 }
 
 /// An instance has at most 16 requests, of which one is held.
@@ -51,8 +49,6 @@ const TOGETHER: usize = 12;
 #[tokio::test]
 async fn a_group_is_one_transaction_and_a_key_that_was_taken_before_is_told_apart() {
     let app = TestApp::start_with(&[PATIENT]).await;
-    let model = fresh_key();
-    app.place(&model, ORDER).await;
     // Redis does not know the keys, so that the repeats go to PostgreSQL with the others.
     app.redis.refuse();
     let (mut rounds, mut grouped, started) = (0, 0, Instant::now());
@@ -62,7 +58,7 @@ async fn a_group_is_one_transaction_and_a_key_that_was_taken_before_is_told_apar
         let keys = fresh_keys(TOGETHER);
         let (taken, fresh) = keys.split_at(TOGETHER / 2);
         let first = place_all(&app, taken).await;
-        let held = Held::send(&app, &model).await;
+        let held = Held::send(&app).await;
         let mixed: Vec<_> = taken.iter().zip(fresh).flat_map(|(taken, fresh)| [taken.clone(), fresh.clone()]).collect();
         let answers = place_all(&app, &mixed).await;
         held.let_go().await;
@@ -79,8 +75,6 @@ async fn a_group_is_one_transaction_and_a_key_that_was_taken_before_is_told_apar
 #[tokio::test]
 async fn every_order_of_a_group_is_kept_as_it_was_sent() {
     let app = TestApp::start().await;
-    let model = fresh_key();
-    app.place(&model, ORDER).await;
     let orders: Vec<String> = (1..=TOGETHER)
         .map(|number| match number % 3 {
             0 => format!(r#"{{"customerId":"\"\\ {number}","currency":"EUR","items":[{{"sku":"ü\\u0009'","quantity":{number},"unitAmount":0}}]}}"#),
@@ -88,14 +82,9 @@ async fn every_order_of_a_group_is_kept_as_it_was_sent() {
             _ => ORDER.replace("59900", &format!("{}", 1_000_000_000_000 - number as i64)),
         })
         .collect();
-    let held = Held::send(&app, &model).await;
+    let held = Held::send(&app).await;
     let keys = fresh_keys(TOGETHER);
-    let sent: Vec<_> =
-        keys.iter().zip(&orders).map(|(key, order)| tokio::spawn(app.post(key, order.clone()).send())).collect();
-    let mut answers = Vec::new();
-    for (request, order) in sent.into_iter().zip(&orders) {
-        answers.push(Answer::of(request.await.unwrap().unwrap(), order).await);
-    }
+    let answers = app.place_each(keys.iter().map(String::as_str).zip(orders.iter().map(String::as_str))).await;
     held.let_go().await;
     // What PostgreSQL has is what was answered.
     app.redis.refuse();
@@ -111,11 +100,9 @@ async fn every_order_of_a_group_is_kept_as_it_was_sent() {
 #[tokio::test]
 async fn a_key_that_another_transaction_holds_delays_no_other_for_long() {
     let app = TestApp::start().await;
-    let model = fresh_key();
-    app.place(&model, ORDER).await;
-    let held = Held::send(&app, &model).await;
-    let (in_group, holder) = (fresh_key(), owner().await);
-    hold_key(&holder, &in_group, &model).await;
+    let in_group = fresh_key();
+    let holder = hold(&app, &in_group).await;
+    let held = Held::send(&app).await;
     let waiting = tokio::spawn({
         let request = app.post(&in_group, ORDER);
         async move { (request.send().await.unwrap().status().as_u16(), Instant::now()) }
@@ -131,29 +118,4 @@ async fn a_key_that_another_transaction_holds_delays_no_other_for_long() {
     for holder in [held.holder, holder] {
         holder.batch_execute("ROLLBACK").await.unwrap();
     }
-}
-
-/// The request goes on, and steps aside as any other.
-#[tokio::test]
-async fn a_leader_whose_client_leaves_holds_up_nobody() {
-    let app = TestApp::start().await;
-    let model = fresh_key();
-    app.place(&model, ORDER).await;
-    let held = Held::send(&app, &model).await;
-    let keys = fresh_keys(TOGETHER);
-    let others = tokio::spawn({
-        let requests: Vec<_> = keys.iter().map(|key| app.post(key, ORDER)).collect();
-        async move {
-            let sent: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
-            let mut statuses = Vec::new();
-            for request in sent {
-                statuses.push(request.await.unwrap().unwrap().status().as_u16());
-            }
-            statuses
-        }
-    });
-    held.request.abort();
-    assert_eq!(others.await.unwrap(), [201; TOGETHER]);
-    assert_eq!(placed_by(&keys).await.0, TOGETHER as i64);
-    held.holder.batch_execute("ROLLBACK").await.unwrap();
 }
