@@ -5,7 +5,7 @@ Run it by scripts/bench.sh, which builds what is measured and starts private sto
 The report is bench.json, bench.md and three SVG plots.
 `scripts/bench.sh anatomy` tells instead what one request waits for, call by call;
 `scripts/bench.sh instructions` what the host executes for one, `scripts/bench.sh calls` which calls
-the component makes to it, `scripts/bench.sh memory` what it keeps in memory, `scripts/bench.sh slow`
+the component makes to it, `scripts/bench.sh memory` what it keeps in memory, `scripts/bench.sh stream` orders by the stream, `scripts/bench.sh slow`
 what slow clients cost the others.
 """
 
@@ -35,8 +35,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median is reported (5)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement (3)")
-    parser.add_argument("--warm-up", type=int, default=1, metavar="SECONDS",
-                        help="length of the same load before each measurement (1); only its errors and its slowest answer count")
+    parser.add_argument("--warm-up", type=int, default=8, metavar="SECONDS",
+                        help="length of the same load before each measurement (8); only its errors and its slowest answer count")
     parser.add_argument("--clients", default="1,16,64,256", help="client counts (1,16,64,256); without Redis and over table sizes only 16 and 64 of them")
     parser.add_argument("--rows", type=int, default=1_000_000, help="orders in the large table (1000000)")
     parser.add_argument("--phases", default=",".join(PHASES), help="which of main, redis-down, table (all)")
@@ -85,8 +85,8 @@ class Bench:
     def measure(self, phase, target, mode, clients, round_number, rows=None):
         """Drives one load and books what every process spent on it.
 
-        The load runs for a while before it is measured, since its clients come all at once: 256 of them start over a
-        hundred instances.
+        The load runs for a while before it is measured. Its clients come all at once and start many instances, 256 of them
+        over a hundred, each with few requests. They last for 128 requests; then fewer do, with more requests each.
         """
         prefix = f"fixed-{target.name}-"
         warm_up = None

@@ -31,13 +31,14 @@ fn bindgen_call(wit: &str) -> String {
     path: {wit:?},
     inline: "
         package order:host;
-        world imports {{
+        world host {{
             import spin:postgres/postgres@4.2.0;
             import spin:redis/redis@3.0.0;
             import spin:variables/variables@3.0.0;
+            export spin:redis/inbound-redis@3.0.0;
         }}
     ",
-    world: "order:host/imports",
+    world: "order:host/host",
     imports: {{
         "spin:postgres/postgres.[method]connection-builder.build": async | trappable,
         "spin:postgres/postgres.[static]connection.open": async | trappable,

@@ -4,6 +4,7 @@
 # `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py);
 # `scripts/bench.sh calls`: which calls the component makes to the host for one request (bench/calls.py);
 # `scripts/bench.sh memory`: how much memory the host takes under many clients (bench/memory.py);
+# `scripts/bench.sh stream`: orders by the stream beside orders by HTTP (bench/stream.py);
 # `scripts/bench.sh slow`: what clients that stall or read slowly cost the others (bench/slow.py).
 # The stores are private: in .local/bench, durable as in production, stopped at the end.
 set -euo pipefail
@@ -13,7 +14,7 @@ fail() { echo "bench: $*" >&2; exit 1; }
 
 program=bench/bench.py
 case ${1:-} in
-    anatomy | calls | instructions | memory | slow) program=bench/$1.py; shift ;;
+    anatomy | calls | instructions | memory | stream | slow) program=bench/$1.py; shift ;;
 esac
 for argument in "$@"; do
     case $argument in -h | --help) exec python3 "$program" --help ;; esac

@@ -179,4 +179,42 @@ for file in "$dir"/*.sql; do
         *) known=$((known + 1)) ;;
     esac
 done
+# Orders that were dumped and loaded into another server have transaction ids of the old one's life, which may lie ahead
+# here. The feed would hide them until this server gets there, so they are stamped anew, and earlier cursors expire.
+stamp_loaded() {
+    run_psql --set begin="$begin" --set VERBOSITY=verbose <<'SQL' 2>&1
+SELECT to_regclass('orders_client_changed_xid_order_id_idx') IS NOT NULL AS has_feed \gset
+\if :has_feed
+    :begin
+    SET LOCAL lock_timeout = '1s';
+    -- From client to client along the index, not through the whole table.
+    WITH RECURSIVE clients AS (
+        (SELECT client FROM orders ORDER BY client LIMIT 1)
+        UNION ALL
+        SELECT (SELECT orders.client FROM orders WHERE orders.client > clients.client ORDER BY orders.client LIMIT 1)
+          FROM clients WHERE clients.client IS NOT NULL
+    )
+    SELECT count(*) > 0 AS is_loaded
+      FROM clients JOIN LATERAL (
+          SELECT FROM orders
+           WHERE orders.client = clients.client AND changed_xid >= pg_snapshot_xmax(pg_current_snapshot())
+           LIMIT 1
+      ) AS ahead ON true \gset
+    \if :is_loaded
+        WITH stamped AS (
+            UPDATE orders SET version = version
+             WHERE changed_xid >= pg_snapshot_xmax(pg_current_snapshot())
+            RETURNING 1
+        )
+        SELECT format('migrate: %s orders have transaction ids of another server, and were stamped anew', count(*)) AS said
+          FROM stamped \gset
+        SELECT setval('orders_feed_epoch', last_value + 1) FROM orders_feed_epoch \g /dev/null
+        \echo :said
+    \endif
+    COMMIT;
+\endif
+SQL
+}
+patiently stamp_loaded orders || fail "could not look for orders of another server"
+
 [ "$applied" -gt 0 ] || [ "$waiting" -gt 0 ] || echo "migrate: nothing to do, all $known are applied"

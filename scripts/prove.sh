@@ -52,7 +52,7 @@ scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
 # Spin cannot be told to fail at a host call.
-[ "$RUNTIME" = spin ] || run cargo test -p order-host --profile host --test crash_points -- --nocapture
+[ "$RUNTIME" = spin ] || run cargo test -p order-host --profile host --test crash_points --test intake_crash_points -- --nocapture
 [ -z "$liar" ] || run cargo test --test e2e redis_liar
 run cargo test --test storm history::
 CUTS=$cuts STORM_SEED=$seed RESTARTS=$restarts SILENCE_SECONDS=$silence FREEZE_SECONDS=$freeze \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the component and serves it on 127.0.0.1:$PORT, with Spin 4 where there is one, else with the bundled host.
-# RUNTIME=spin or RUNTIME=bundled chooses.
+# RUNTIME=spin or RUNTIME=bundled chooses. Beside it runs the intake, which places orders from a stream in Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,4 +10,19 @@ exports=$(scripts/services.sh env)
 eval "$exports"
 echo "run: building the component, for $runtime"
 scripts/runtime.sh build
-exec scripts/runtime.sh serve spin.toml "127.0.0.1:${PORT:-3000}"
+
+url=$REDIS_URL
+# A password is no line on a screen.
+[[ $url != *@* ]] || url=\$REDIS_URL
+cat <<TEXT
+run: an order by the queue, and its result:
+  redis-cli -u $url XADD orders:commands '*' key my-key-1 order '{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}' && redis-cli -u $url PUBLISH orders:doorbell ring
+  redis-cli -u $url XREVRANGE orders:results + - COUNT 1
+TEXT
+# Both in the background: a signal ends `wait`, but it would not end a command that is waited for.
+# shellcheck disable=SC2046
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+scripts/runtime.sh serve intake/spin.toml &
+scripts/runtime.sh serve spin.toml "127.0.0.1:${PORT:-3000}" &
+wait "$!"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the release component and refuses one above 704 KiB: every pod compiles and instantiates it.
+# Builds the release component and refuses one above 784 KiB: every pod compiles and instantiates it.
+# The intake is 35 KB of it. As a component of its own it would have to bring 700 KB of the same code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wasm=target/wasm32-wasip2/release/order.wasm
-limit_bytes=720896
+limit_bytes=802816
 
 scripts/toolchain.sh
 cargo build --target wasm32-wasip2 --release

@@ -44,7 +44,7 @@ step cargo fmt --manifest-path fuzz/Cargo.toml --check
 export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 step cargo build --target wasm32-wasip2 --release
 step scripts/mutants.sh --check
-step cargo test --lib --test structure --test group_commit
+step cargo test --lib --test structure --test group_commit --test intake
 step cargo test --test api
 step cargo test --test properties
 step scripts/fuzz.sh --check
@@ -72,6 +72,7 @@ for RUNTIME in "${runtimes[@]}"; do
     step scripts/newman.sh
     step scripts/browser.sh
     step scripts/contract.sh
+    step scripts/queues.sh
 done
 names=$(for RUNTIME in "${runtimes[@]}"; do RUNTIME=$RUNTIME scripts/runtime.sh name; done)
 echo "== all green on ${names//$'\n'/ and on }"

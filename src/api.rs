@@ -17,6 +17,7 @@ use crate::stores::{KeyStore, OrderStore};
 use crate::trace::{KeyPrefix, Note};
 
 use documents::{document, page};
+use feed::list_events;
 use head::idempotency_key;
 use list::list_orders;
 use orders::{create_order, order_id, patch_order, show_order};
@@ -24,6 +25,7 @@ use orders::{create_order, order_id, patch_order, show_order};
 pub use head::{MISSPELT_KEYS, headers_read};
 
 mod documents;
+mod feed;
 mod head;
 mod list;
 mod orders;
@@ -39,7 +41,7 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What `POST /orders` reads, and what every answer but a problem is.
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 /// RFC 9512.
 const YAML: &str = "application/yaml";
 /// What is old a moment later: a list, a problem, the service's own state.
@@ -108,7 +110,7 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     response
 }
 
-/// Whose request it is: below `/orders` it has to be somebody's, elsewhere nobody is asked.
+/// Whose request it is: below `/orders` and `/events` it has to be somebody's, elsewhere nobody is asked.
 fn caller<K, O>(backing: &FoundBacking<'_, K, O>, head: &Request<()>) -> Result<ClientName, Problem> {
     if !is_for_clients(head.uri().path()) {
         return Ok(ClientName::default());
@@ -118,7 +120,7 @@ fn caller<K, O>(backing: &FoundBacking<'_, K, O>, head: &Request<()>) -> Result<
 
 /// Whether what is there belongs to a client.
 fn is_for_clients(path: &str) -> bool {
-    path.split('/').nth(1) == Some("orders")
+    matches!(path.split('/').nth(1), Some("orders" | "events"))
 }
 
 fn found<'a, 'b, K, O>(backing: &'a FoundBacking<'b, K, O>) -> Result<&'a Backing<'b, K, O>, Problem> {
@@ -139,6 +141,7 @@ enum Route<'a> {
     Problem(&'a str),
     Orders,
     Order(&'a str),
+    Events,
     Health,
     Readiness,
 }
@@ -153,6 +156,7 @@ impl<'a> Route<'a> {
             ["problems", slug] => Self::Problem(slug),
             ["orders"] => Self::Orders,
             ["orders", id] if !id.is_empty() => Self::Order(id),
+            ["events"] => Self::Events,
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Readiness,
             _ => return None,
@@ -168,6 +172,7 @@ impl<'a> Route<'a> {
             Self::Problem(_) => "/problems/{slug}",
             Self::Orders => "/orders",
             Self::Order(_) => "/orders/{orderId}",
+            Self::Events => "/events",
             Self::Health => "/healthz",
             Self::Readiness => "/readyz",
         }
@@ -178,9 +183,13 @@ impl<'a> Route<'a> {
         match self {
             Self::Orders => "GET, HEAD, POST",
             Self::Order(_) => "GET, HEAD, PATCH",
-            Self::Home | Self::OpenApi | Self::Problems | Self::Problem(_) | Self::Health | Self::Readiness => {
-                "GET, HEAD"
-            }
+            Self::Home
+            | Self::OpenApi
+            | Self::Problems
+            | Self::Problem(_)
+            | Self::Events
+            | Self::Health
+            | Self::Readiness => "GET, HEAD",
         }
     }
 }
@@ -208,6 +217,7 @@ async fn answer<K: KeyStore, O: OrderStore>(
         (&Method::POST, Route::Orders) => create_order(found(backing)?, client, key, head, body).await,
         (&Method::GET, Route::Order(id)) => show_order(found(backing)?.orders, client, id, head).await,
         (&Method::PATCH, Route::Order(id)) => patch_order(found(backing)?, client, id, head, body).await,
+        (&Method::GET, Route::Events) => list_events(found(backing)?.orders, client, head.uri().query()).await,
         (&Method::GET, Route::Health) => {
             Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE))
         }

@@ -1,7 +1,8 @@
 //! Group commit: what several requests of one instance write at the same time goes to the store in one statement.
 //!
 //! One group is on its way at a time. Who comes meanwhile waits, and the first of those who wait leads the next group: it
-//! takes all of them along, and tells each one its own result. A request that finds nobody on the way goes at once.
+//! takes all of them along, and tells each one its own result. A request that finds nobody on the way goes at once, unless
+//! the group before it had several: then more may be about to come, and it lingers for them a moment.
 //!
 //! Nobody depends on a leader. One that takes too long steps aside, and the next one leads. One that is cut, as by its own
 //! deadline, tells those it took along that their group failed: what became of the statement is unknown then, and each goes
@@ -39,6 +40,8 @@ struct Lines<T, R> {
     on_the_way: Vec<Rc<Seat<T, R>>>,
     /// The leader that those who wait are waiting for.
     leader: Option<Rc<Seat<T, R>>>,
+    /// Whether the last group had more than one.
+    is_busy: bool,
 }
 
 /// The place of a request.
@@ -55,17 +58,19 @@ enum Stage<R> {
 
 impl<T, R> Default for GroupCommit<T, R> {
     fn default() -> Self {
-        Self(RefCell::new(Lines { waiting: VecDeque::new(), on_the_way: Vec::new(), leader: None }))
+        Self(RefCell::new(Lines { waiting: VecDeque::new(), on_the_way: Vec::new(), leader: None, is_busy: false }))
     }
 }
 
 impl<T: Groupable, R> GroupCommit<T, R> {
     /// Writes `item` by `statement`, alone or with others, whose results come in the order of the items.
     ///
-    /// Once `patience` is over, a statement that this request leads holds up no other one any longer.
+    /// While there is company it begins after `linger`. Once `patience` is over, a statement that this request leads holds up
+    /// no other one any longer.
     pub async fn write(
         &self,
         item: T,
+        linger: impl Future<Output = ()>,
         statement: impl AsyncFnOnce(Vec<T>) -> Option<Vec<R>>,
         patience: impl Future<Output = ()>,
     ) -> Written<R> {
@@ -73,7 +78,11 @@ impl<T: Groupable, R> GroupCommit<T, R> {
         if let Some(written) = poll_fn(|context| request.poll_turn(context)).await {
             return written;
         }
-        let group = Group::of_those_who_wait(self);
+        let mut group = Group::led_by(self, &request.seat);
+        if self.0.borrow().is_busy {
+            linger.await;
+        }
+        group.take_those_who_wait();
         let mut results = pin!(statement(group.seats.iter().map(|seat| seat.item.clone()).collect()));
         let mut patience = pin!(patience);
         let mut is_patient = true;
@@ -172,16 +181,21 @@ impl<T: Groupable, R> Drop for Request<'_, T, R> {
 /// Those who go together, the leader first. When it is dropped, whoever was told nothing is told that it failed.
 struct Group<'a, T: Groupable, R> {
     commit: &'a GroupCommit<T, R>,
+    leader: Rc<Seat<T, R>>,
     seats: Vec<Rc<Seat<T, R>>>,
 }
 
 impl<'a, T: Groupable, R> Group<'a, T, R> {
-    fn of_those_who_wait(commit: &'a GroupCommit<T, R>) -> Self {
-        let mut lines = commit.0.borrow_mut();
-        let seats: Vec<_> = lines.waiting.drain(..).collect();
-        lines.on_the_way.extend_from_slice(&seats);
-        lines.leader = seats.first().cloned();
-        Self { commit, seats }
+    fn led_by(commit: &'a GroupCommit<T, R>, leader: &Rc<Seat<T, R>>) -> Self {
+        commit.0.borrow_mut().leader = Some(leader.clone());
+        Self { commit, leader: leader.clone(), seats: Vec::new() }
+    }
+
+    fn take_those_who_wait(&mut self) {
+        let mut lines = self.commit.0.borrow_mut();
+        self.seats = lines.waiting.drain(..).collect();
+        lines.on_the_way.extend_from_slice(&self.seats);
+        lines.is_busy = self.seats.len() > 1;
     }
 
     fn is_own(&self, seat: &Rc<Seat<T, R>>) -> bool {
@@ -190,7 +204,7 @@ impl<'a, T: Groupable, R> Group<'a, T, R> {
 
     /// Lets the next one lead, while this one is still on its way.
     fn step_aside(&self) {
-        self.commit.0.borrow_mut().leader.take_if(|leader| self.is_own(leader));
+        self.commit.0.borrow_mut().leader.take_if(|leader| Rc::ptr_eq(leader, &self.leader));
         self.commit.wake_next();
     }
 }

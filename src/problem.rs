@@ -53,6 +53,8 @@ pub enum Problem {
         /// Where it was to go.
         to: Status,
     },
+    /// A position of the feed from before the database was loaded into another server: 410.
+    CursorExpired,
     /// The order is at another version than `If-Match` names: 412.
     PreconditionFailed {
         /// The order's present `ETag`.
@@ -127,6 +129,10 @@ impl Problem {
             }
             Self::TransitionNotAllowed { from, to } => {
                 format!("An order that is {} cannot become {}.", from.as_str(), to.as_str())
+            }
+            Self::CursorExpired => {
+                "The database has begun a new life since. Begin again without after; of each order, the highest version wins."
+                    .into()
             }
             Self::PreconditionFailed { .. } => {
                 "If-Match does not name the order's present version. Read the order, decide again, and send its ETag as it \

@@ -45,7 +45,7 @@ pub struct Settings {
     pub clients: Clients,
     /// How long Redis remembers an answer.
     pub key_retention: Duration,
-    /// Longest wait for Redis in one request, all its calls together.
+    /// Longest wait for one call to Redis, its connection included.
     pub redis_deadline: Duration,
     /// Longest wait for one PostgreSQL statement, its connection included.
     pub pg_deadline: Duration,
@@ -266,11 +266,19 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_passes_exactly_these_variables() {
-        let (_, passed) = MANIFEST.split_once("[component.order.variables]\n").unwrap();
-        let (passed, _) = passed.split_once("\n\n").unwrap();
-        let passed: Vec<_> = passed.lines().map(|line| line.split_once(" = ").unwrap().0).collect();
-        assert_eq!(passed, VARIABLES);
+    fn both_manifests_pass_exactly_these_variables() {
+        for (manifest, component) in [(MANIFEST, "order"), (include_str!("../intake/spin.toml"), "intake")] {
+            let (_, passed) = manifest.split_once(&format!("[component.{component}.variables]\n")).unwrap();
+            let (passed, _) = passed.split_once("\n\n").unwrap();
+            let passed: Vec<_> = passed.lines().map(|line| line.split_once(" = ").unwrap().0).collect();
+            assert_eq!(passed, VARIABLES);
+        }
+        // With the same defaults, and what they mean.
+        for declared in
+            MANIFEST.lines().filter(|line| VARIABLES.iter().any(|name| line.starts_with(&format!("{name} = {{ "))))
+        {
+            assert!(include_str!("../intake/spin.toml").lines().any(|line| line == declared), "{declared}");
+        }
     }
 
     #[test]

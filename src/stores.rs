@@ -2,7 +2,7 @@
 //!
 //! Every key and every order is a client's: what belongs to another one is not there.
 //!
-//! The documentation of each method is its contract, which `tests/laws` checks on whatever implements it.
+//! The documentation of each method is its contract.
 
 use uuid::Uuid;
 
@@ -23,7 +23,8 @@ pub trait KeyStore {
     /// An error, a late answer and an unreadable record are all `None`: the implementation logs them.
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord>;
 
-    /// Remembers `record` for the retention. Best effort: the implementation logs a failure.
+    /// Remembers `record` for the retention, soon: it may still be on its way when this returns. Best effort: the
+    /// implementation logs a failure.
     async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord);
 
     /// Whether the store answers now.
@@ -50,6 +51,44 @@ pub struct Page {
     pub orders: Vec<Order>,
     /// Whether the list goes on behind them.
     pub has_more: bool,
+}
+
+/// Where a reader of the feed stands: behind this change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Of the life of the database to which the transaction's id belongs.
+    pub epoch: i64,
+    /// The transaction that made the change.
+    pub xid: u64,
+    /// The order that was changed. One transaction may change several.
+    pub order_id: Uuid,
+}
+
+impl Position {
+    /// Before all changes.
+    pub fn start(epoch: i64) -> Self {
+        Self { epoch, xid: 0, order_id: Uuid::nil() }
+    }
+}
+
+/// The newest change of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// As the change left it.
+    pub order: Order,
+    /// When.
+    pub at: Timestamp,
+    /// The transaction that made it.
+    pub xid: u64,
+}
+
+/// A part of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Of the positions in it.
+    pub epoch: i64,
+    /// By transaction, and within one by the order's id.
+    pub events: Vec<Event>,
 }
 
 /// What an insert did.
@@ -124,6 +163,17 @@ pub trait OrderStore {
 
     /// At most `limit` orders, and no more of them than it takes to fill [`PAGE_BYTES`].
     async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
+
+    /// At most `limit` events behind `after`, or the first ones, within [`PAGE_BYTES`]. `None`: the position has expired.
+    ///
+    /// An event is not there as long as one may still be committed that comes before it. So whoever goes on from the last
+    /// one's position misses none but those that a newer change of the same order has replaced.
+    async fn events(
+        &self,
+        client: &ClientName,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Option<Events>, StoreError>;
 
     /// Fails unless the store answers and its schema is the one this build expects.
     async fn check(&self) -> Result<(), StoreError>;

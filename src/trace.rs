@@ -153,15 +153,24 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
 
 /// One line for a condition that the request recovered from, such as a Redis that does not answer.
 pub fn warning_line(at: Timestamp, event: &str, cause: &str) -> String {
+    condition_line(at, "warn", event, cause)
+}
+
+/// One line for what somebody has to look at, such as a queue that cannot be read.
+pub fn error_line(at: Timestamp, event: &str, cause: &str) -> String {
+    condition_line(at, "error", event, cause)
+}
+
+fn condition_line(at: Timestamp, level: &'static str, event: &str, cause: &str) -> String {
     #[derive(Serialize)]
-    struct WarningLine<'a> {
+    struct ConditionLine<'a> {
         time: String,
         level: &'static str,
         event: &'a str,
         cause: &'a str,
     }
     let time = at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    serde_json::to_string(&WarningLine { time, level: "warn", event, cause }).unwrap_or_default()
+    serde_json::to_string(&ConditionLine { time, level, event, cause }).unwrap_or_default()
 }
 
 fn is_standard(method: &Method) -> bool {

@@ -4,6 +4,8 @@
 
 #[path = "api/clients.rs"]
 mod clients;
+#[path = "api/feed.rs"]
+mod feed;
 mod golden;
 #[path = "api/golden.rs"]
 mod golden_orders;
@@ -484,7 +486,9 @@ async fn head_answers_as_get_without_a_body() {
     let app = TestApp::default();
     let first = app.place("k", ORDER).await;
     let pages = ["/", "/openapi.yaml", "/problems/", "/problems/internal", "/problems/nothing"];
-    for path in [header(&first, "location"), "/orders", "/healthz", "/readyz", "/nowhere"].into_iter().chain(pages) {
+    for path in
+        [header(&first, "location"), "/orders", "/events", "/healthz", "/readyz", "/nowhere"].into_iter().chain(pages)
+    {
         let get = app.get(path).await;
         let head = app.send(Request::head(path).body(Bytes::new()).unwrap()).await;
         assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{path}");

@@ -5,15 +5,15 @@ use crate::bindings::spin::redis::redis;
 use crate::bindings::spin::variables::variables;
 use crate::faults::Plan;
 use crate::log::one_line;
-use crate::manifest::App;
+use crate::manifest::{App, Trigger};
 use crate::server;
 use crate::state::{Instances, State};
-use anyhow::{Result, anyhow, bail};
+use crate::subscriber::{self, Subscriber};
+use anyhow::{Context, Result, anyhow, bail};
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Config, Engine, PoolingAllocationConfig};
 use wasmtime_wasi_http::handler::{ProxyHandler, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
@@ -25,7 +25,7 @@ const INSTANCES: u32 = 1000;
 pub struct Host {
     engine: Engine,
     app: Arc<App>,
-    component: ServicePre<State>,
+    component: InstancePre<State>,
 }
 
 impl Host {
@@ -33,7 +33,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When its file is missing or no component, or when it imports what this host does not serve.
+    /// When its file is missing or no component, when it imports what this host does not serve, or when it does not export
+    /// what its trigger calls.
     pub fn load(app: App) -> Result<Self> {
         if !app.source.is_file() {
             let how = app.build_command.as_deref().unwrap_or("spin build");
@@ -45,7 +46,13 @@ impl Host {
             Component::from_file(&engine, &app.source).map_err(|error| anyhow!("{name}: {}", one_line(&error)))?;
         let component = linker(&engine)
             .and_then(|linker| linker.instantiate_pre(&component))
-            .and_then(ServicePre::new)
+            .and_then(|component| {
+                match app.trigger {
+                    Trigger::Http => drop(ServicePre::new(component.clone())?),
+                    Trigger::Redis { .. } => subscriber::check(&component)?,
+                }
+                Ok(component)
+            })
             .map_err(|error| anyhow!("{name} cannot be served: {}", one_line(&error)))?;
         Ok(Self { engine, app: Arc::new(app), component })
     }
@@ -55,10 +62,24 @@ impl Host {
     /// # Errors
     ///
     /// When a connection cannot be accepted.
-    pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) -> io::Result<Infallible> {
-        let (engine, app) = (self.engine.clone(), self.app.clone());
-        let instances = Instances { app, engine, pools: Arc::default(), faults };
-        server::serve(listener, ProxyHandler::new(instances, ProxyPre::P3(self.component.clone()))).await
+    pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) -> Result<Infallible> {
+        let service = ServicePre::new(self.component.clone()).map_err(|error| anyhow!(one_line(&error)))?;
+        let handler = ProxyHandler::new(self.instances(faults), ProxyPre::P3(service));
+        server::serve(listener, handler).await.context("cannot accept a connection")
+    }
+
+    /// What calls the component for messages in Redis, with pools of its own.
+    pub fn subscriber(&self, faults: Arc<Plan>) -> Subscriber {
+        Subscriber::new(self.component.clone(), self.instances(faults))
+    }
+
+    /// What calls the component.
+    pub fn trigger(&self) -> &Trigger {
+        &self.app.trigger
+    }
+
+    fn instances(&self, faults: Arc<Plan>) -> Instances {
+        Instances { app: self.app.clone(), engine: self.engine.clone(), pools: Arc::default(), faults }
     }
 }
 

@@ -1,5 +1,5 @@
-//! A small host for the order component: it reads `spin.toml` and serves the `.wasm` named there over HTTP,
-//! for machines without Spin and for the end-to-end tests.
+//! A small host for the order component: it reads `spin.toml` and serves the `.wasm` named there over HTTP, or for messages
+//! on a channel in Redis, for machines without Spin and for the end-to-end tests.
 //!
 //! It behaves like Spin 4.0 where the component can tell: the same interfaces (`spin:redis`, `spin:postgres`,
 //! `spin:variables`, WASI), the same reuse of instances, the same pool of PostgreSQL connections, the same
@@ -16,6 +16,7 @@
 //! - `component`: the engine, what is linked
 //! - `state`: what each instance owns, Spin's limits of instances
 //! - `server`: HTTP in front of the instances
+//! - `subscriber`: the Redis trigger
 //! - `variables`, `redis`, `postgres`, `pg_values`: the interfaces
 //! - `pools`: PostgreSQL connections
 //! - `log`: what the host says
@@ -34,6 +35,7 @@ mod postgres;
 mod redis;
 mod server;
 mod state;
+mod subscriber;
 mod variables;
 
 /// Interfaces generated from the definitions in the `spin-sdk` package.
@@ -43,3 +45,4 @@ mod bindings {
 }
 
 pub use component::Host;
+pub use subscriber::Subscriber;

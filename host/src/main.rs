@@ -1,9 +1,11 @@
 //! The command: `order-host`. See the library for what it is and what it leaves out.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use order_host::Host;
 use order_host::faults::{Plan, Random, Rule};
-use order_host::{Host, manifest};
+use order_host::manifest::{self, Trigger};
+use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves the component of a spin.toml over HTTP, with Spin's interfaces and limits.
+/// Serves the component of a spin.toml over HTTP or for messages in Redis, with Spin's interfaces and limits.
 ///
 /// Variables are taken from the environment: SPIN_VARIABLE_<NAME>.
 #[derive(Parser)]
@@ -21,9 +23,9 @@ struct Args {
     /// The application to serve.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:3000")]
-    listen: SocketAddr,
+    /// Address to listen on, 127.0.0.1:3000 by default; port 0 takes a free one. Not for a Redis trigger.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
     /// For tests: a fault at the n-th host call of a kind, such as pg.execute:1:kill-after. May be repeated.
     ///
     /// Calls: redis.open, redis.get, redis.execute, pg.open, pg.execute, pg.query.
@@ -60,17 +62,26 @@ fn start(args: &Args) -> Result<()> {
 async fn run(app: manifest::App, args: &Args) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     let host = Host::load(app)?;
     let faults = Arc::new(Plan::new(args.fault.clone(), args.random_faults));
-    println!("Serving http://{}", listener.local_addr()?);
-    std::io::stdout().flush()?;
     tokio::select! {
-        failed = host.serve(listener, faults) => {
-            failed.context("cannot accept a connection")?;
+        failed = serve(&host, args.listen, faults) => {
+            failed?;
         }
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+async fn serve(host: &Host, listen: Option<SocketAddr>, faults: Arc<Plan>) -> Result<Infallible> {
+    if let Trigger::Redis { .. } = host.trigger() {
+        ensure!(listen.is_none(), "--listen is for an HTTP trigger");
+        return host.subscriber(faults).run().await;
+    }
+    let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3000)));
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    println!("Serving http://{}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    host.serve(listener, faults).await
 }

@@ -6,6 +6,11 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use triggers::{TriggerDefaults, Triggers};
+
+pub use triggers::Trigger;
+
+mod triggers;
 
 /// What there is to serve.
 #[derive(Debug)]
@@ -14,6 +19,8 @@ pub struct App {
     pub name: String,
     /// Empty where the manifest has none.
     pub version: String,
+    /// What calls the component.
+    pub trigger: Trigger,
     /// The component's `.wasm`.
     pub source: PathBuf,
     /// How to build it, for the error message when it is missing.
@@ -46,6 +53,8 @@ struct Application {
     name: String,
     #[serde(default)]
     version: String,
+    #[serde(default)]
+    trigger: TriggerDefaults,
 }
 
 #[derive(Deserialize)]
@@ -53,17 +62,6 @@ struct Variable {
     default: Option<String>,
     #[serde(default)]
     required: bool,
-}
-
-#[derive(Deserialize)]
-struct Triggers {
-    http: Vec<HttpTrigger>,
-}
-
-#[derive(Deserialize)]
-struct HttpTrigger {
-    route: String,
-    component: String,
 }
 
 #[derive(Deserialize)]
@@ -99,16 +97,9 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
         "spin_manifest_version is {}, only 2 is served",
         manifest.spin_manifest_version
     );
-    let [trigger] = manifest.trigger.http.as_slice() else {
-        bail!("only an application with one HTTP trigger is served");
-    };
-    ensure!(trigger.route == "/...", "the route is {:?}, only \"/...\" is served", trigger.route);
-    let component = manifest
-        .component
-        .get(&trigger.component)
-        .with_context(|| format!("there is no [component.{}]", trigger.component))?;
-
     let values = variable_values(&manifest.variables, environment)?;
+    let (trigger, name) = manifest.trigger.resolve(manifest.application.trigger, |template| fill(template, &values))?;
+    let component = manifest.component.get(&name).with_context(|| format!("there is no [component.{name}]"))?;
     let variables = component
         .variables
         .iter()
@@ -126,6 +117,7 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
     Ok(App {
         name: manifest.application.name,
         version: manifest.application.version,
+        trigger,
         source: directory.join(&component.source),
         build_command: component.build.as_ref().map(|build| build.command.clone()),
         variables,

@@ -40,11 +40,9 @@ pub async fn serve(listener: TcpListener, handler: Handler) -> io::Result<Infall
     }
 }
 
-/// HTTP/1, or HTTP/2 where the client begins with it. Without a timer, so that no slow client is cut off.
+/// HTTP/1, or HTTP/2 where the client begins with it. Without a timer, so that no slow client is cut off, and with Nagle's
+/// algorithm, as in Spin.
 async fn serve_connection(stream: TcpStream, handler: Handler) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let service = service_fn(|request| {
         let handler = handler.clone();
         async move { respond(request, &handler).await.inspect_err(|why| eprintln!("a request gets no answer: {why}")) }

@@ -30,6 +30,8 @@ const REDIS_DEADLINE_MS: &str = "100";
 const PG_DEADLINE_MS: &str = "1000";
 /// A settled request is the rule at the second try; a slow machine may need more.
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+/// The write to Redis, behind the answer.
+const COMES_WITHIN: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 /// Two duplicates that did not meet, on a slow machine, are sent again under another key.
 const MEETINGS: usize = 10;
@@ -106,6 +108,22 @@ struct Service {
     task: JoinHandle<()>,
 }
 
+impl Service {
+    /// How often each call was made, and whether `rule` came to pass: soon, since the last call comes behind the answer.
+    async fn calls(&self, scenario: Scenario, rule: Option<Rule>) -> ([u32; CALLS.len()], bool) {
+        let started = Instant::now();
+        loop {
+            let (counts, came_to_pass) =
+                (self.plan.counts(), rule.is_none_or(|rule| self.plan.injected().contains(&rule)));
+            let is_done = if rule.is_some() { came_to_pass } else { counts.iter().sum::<u32>() >= scenario.calls() };
+            if is_done || started.elapsed() > COMES_WITHIN {
+                return (counts, came_to_pass);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         self.task.abort();
@@ -161,6 +179,15 @@ impl World {
         let () = redis::cmd("DEL").arg(format!("order::{key}")).query_async(&mut redis).await.unwrap();
     }
 
+    /// The entry is written behind the answer.
+    async fn until_written(&self, key: &str) {
+        let (mut redis, started) = (self.redis.clone(), Instant::now());
+        while !redis::cmd("EXISTS").arg(format!("order::{key}")).query_async::<bool>(&mut redis).await.unwrap() {
+            assert!(started.elapsed() < SETTLES_WITHIN, "no entry is written");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Brings about what the scenario's request finds, without a fault. Gives the first answer, where it is replayed.
     async fn prepare(&self, clean: &Service, scenario: Scenario, key: &str) -> Option<Answer> {
         let earlier = match scenario {
@@ -170,6 +197,7 @@ impl World {
         };
         let first = self.send(clean, key, earlier).await.unwrap();
         assert_eq!(first.status, 201);
+        self.until_written(key).await;
         if scenario == Scenario::ReplayFromPostgres {
             self.forget(key).await;
         }
@@ -191,8 +219,7 @@ impl World {
 
         let together = (0..scenario.requests()).map(|_| self.send(&service, &key, ORDER));
         let mut answers = futures::future::join_all(together).await;
-        let counts = service.plan.counts();
-        let came_to_pass = rule.is_none_or(|rule| service.plan.injected().contains(&rule));
+        let (counts, came_to_pass) = service.calls(scenario, rule).await;
         let kills = rule.is_some_and(|rule| rule.fault.kills());
         let is_redis = rule.is_some_and(|rule| rule.to_string().starts_with("redis."));
 

@@ -35,6 +35,7 @@ redis_env() {
     export_line SPIN_VARIABLE_REDIS_ADDRESS "${url%%://*}://$url_host:$url_port"
     export_line SPIN_VARIABLE_REDIS_USER "$url_user"
     export_line SPIN_VARIABLE_REDIS_PASSWORD "$url_password"
+    export_line SPIN_VARIABLE_DOORBELL_ADDRESS "$url"
 }
 
 pg_env() {

@@ -17,7 +17,7 @@ pub fn headers_read(
         (&Method::POST, Some(Route::Orders)) => {
             &["content-type", "idempotency-key", "content-encoding", "content-length"]
         }
-        (_, Some(Route::Orders)) => &[],
+        (_, Some(Route::Orders | Route::Events)) => &[],
         (&Method::PATCH, Some(Route::Order(_))) => &["content-type", "if-match", "content-encoding", "content-length"],
         (&Method::GET | &Method::HEAD, _) => &["if-match", "if-none-match"],
         _ => &[],

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::query::{Parameter, parameters};
-use super::{NO_STORE, header_value, json_response, to_json, whole_number};
+use super::query::{self, Parameter, parameters};
+use super::{NO_STORE, header_value, json_response, to_json};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::{Order, Status, is_id};
@@ -16,8 +16,6 @@ use crate::stores::{Filter, OrderStore};
 
 /// Orders on a page where the client names no limit.
 const DEFAULT_LIMIT: u32 = 20;
-/// Most orders on a page.
-const MAX_LIMIT: u32 = 100;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,22 +55,18 @@ struct Asked {
     others: String,
 }
 
-fn parse(query: &str) -> Result<Asked, Problem> {
+fn parse(text: &str) -> Result<Asked, Problem> {
     let mut filter = Filter::default();
     let mut others = String::new();
     let mut limit = None;
-    for parameter in parameters(query) {
+    for parameter in parameters(text) {
         let Parameter { as_sent, name, value } = parameter?;
         if name != "cursor" {
             others.extend([as_sent, "&"]);
         }
         let refused = |reason: &str| Problem::InvalidParameter(format!("{name} {reason}"));
         let is_first = match name.as_ref() {
-            "limit" => {
-                let number = whole_number(&value).filter(|number| (1..=MAX_LIMIT).contains(number));
-                let number = number.ok_or_else(|| refused("must be a whole number from 1 to 100"))?;
-                limit.replace(number).is_none()
-            }
+            "limit" => limit.replace(query::limit(&value)?).is_none(),
             "cursor" => {
                 // One spelling, so that a cursor stays free to become something else than an id.
                 let id = Uuid::try_parse(&value).ok().filter(|id| id.simple().to_string() == value);

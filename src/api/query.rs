@@ -2,7 +2,17 @@
 
 use std::borrow::Cow;
 
+use super::whole_number;
 use crate::problem::Problem;
+
+/// Most things on a page.
+const MAX_LIMIT: u32 = 100;
+
+/// How many things a page may have.
+pub(super) fn limit(value: &str) -> Result<u32, Problem> {
+    let number = whole_number(value).filter(|number| (1..=MAX_LIMIT).contains(number));
+    number.ok_or_else(|| Problem::InvalidParameter("limit must be a whole number from 1 to 100".into()))
+}
 
 /// The parameters of a query, each as it stands and decoded, in their order.
 pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'_>, Problem>> {

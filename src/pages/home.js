@@ -120,3 +120,61 @@ on('reuse', 'click', () => {
 for (const [id, status, title] of [['confirm', 'confirmed', 'Confirm version 1'], ['cancel', 'cancelled', 'Cancel version 1']]) {
   on(id, 'click', () => exchange(title, 'PATCH', orderPath, { 'If-Match': '"1"', 'Content-Type': 'application/merge-patch+json' }, JSON.stringify({ status })));
 }
+
+// The feed, from its beginning, or on from where it was left. Another token has another feed.
+const SHOWN = 20;
+let walk, feedToken, nextPage, seen; // walk: the loop that goes on; another one is left behind
+
+function tell(text) {
+  if (at('feed-status').textContent !== text) at('feed-status').textContent = text; // or it would be read out each second
+}
+
+function show(event) {
+  const item = element('li', `${event.type}, version ${event.data.version}, ${event.time} `);
+  item.append(element('code', event.subject));
+  at('events').prepend(item);
+  if (at('events').children.length > SHOWN) at('events').lastChild.remove();
+}
+
+function setWalk(begun) {
+  walk = begun;
+  at('follow').setAttribute('aria-pressed', String(!!walk));
+}
+
+async function follow(mine) {
+  while (walk === mine) {
+    const token = at('token').value.trim();
+    if (nextPage === undefined || token !== feedToken) {
+      [feedToken, nextPage, seen] = [token, 'events', 0];
+      at('events').replaceChildren();
+    }
+    let response, page, failure;
+    try {
+      response = await fetch(nextPage, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+      page = await response.json();
+      if (!response.ok) failure = `${response.status}: ${page.detail}`;
+    } catch (error) {
+      failure = `No answer: ${error.message}.`;
+    }
+    if (walk !== mine) return;
+    if (!failure) {
+      page.forEach(show);
+      seen += page.length;
+      at('events').start = seen;
+      nextPage = response.headers.get('Link').match(/<\/([^>]*)>/)[1]; // relative, as all paths here are
+      tell(`${seen} ${seen === 1 ? 'event' : 'events'} so far${page.length ? '' : ', nothing new'}.`);
+      if (page.length) continue;
+    } else if (response?.status === 410) {
+      nextPage = undefined; // from another database: begin again
+    } else {
+      tell(failure);
+      if (response?.status < 500) return setWalk(undefined);
+    }
+    await new Promise((done) => setTimeout(done, 1000 * (response?.headers.get('Retry-After') ?? 1)));
+  }
+}
+
+at('follow').addEventListener('click', () => {
+  setWalk(walk ? undefined : {});
+  if (walk) follow(walk);
+});

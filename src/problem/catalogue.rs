@@ -24,7 +24,7 @@ pub struct Entry {
 
 impl Problem {
     /// One of each, in the order of their statuses. [`Problem::entry`] knows no other.
-    pub fn examples() -> [Self; 19] {
+    pub fn examples() -> [Self; 20] {
         let fault = |pointer: &str, detail: &'static str| Fault { pointer: pointer.into(), detail: detail.into() };
         [
             Self::IdempotencyKeyMissing { misspelt: None },
@@ -38,6 +38,7 @@ impl Problem {
             Self::RequestTimeout,
             Self::IdempotencyKeyInUse(String::new()),
             Self::TransitionNotAllowed { from: Status::Cancelled, to: Status::Confirmed },
+            Self::CursorExpired,
             Self::PreconditionFailed { etag: HeaderValue::from_static("\"2\"") },
             Self::PayloadTooLarge,
             Self::UnsupportedMediaType(Unsupported::MediaType { accepted: MERGE_PATCH }),
@@ -147,6 +148,15 @@ impl Problem {
                 "An order goes from created to confirmed, from created to cancelled, or from confirmed to cancelled. \
                  Any other move is refused, and nothing was written.",
                 "No: the answer stays the same as long as the order is at the version that If-Match names.",
+            ),
+            Self::CursorExpired => entry(
+                "cursor-expired",
+                StatusCode::GONE,
+                "The cursor has expired",
+                "The position in the feed is of an earlier life of the database, which was since loaded into another server \
+                 or set back. What was committed since cannot be told by it.",
+                "Not as it is. Begin again without after. Events that come once more do no harm to a consumer that keeps \
+                 the highest version of each order.",
             ),
             Self::PreconditionFailed { .. } => entry(
                 "precondition-failed",

@@ -1,6 +1,9 @@
 //! HTTP messages from and to the host, piece by piece. Each piece is a host call, so only what the API reads is
 //! asked for. Why the SDK does not do it: `docs/architecture.md`, "Decisions".
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Trailers};
@@ -117,8 +120,8 @@ impl Body {
     }
 }
 
-/// The answer as the host takes it. The body follows once the head is on its way.
-pub fn send(response: Response<Bytes>) -> Result<types::Response, ErrorCode> {
+/// The answer as the host takes it. What the host does not take of the body at once is written once it has the answer.
+pub async fn send(response: Response<Bytes>) -> Result<types::Response, ErrorCode> {
     let (head, body) = response.into_parts();
     let fields: Vec<_> =
         head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
@@ -130,13 +133,19 @@ pub fn send(response: Response<Bytes>) -> Result<types::Response, ErrorCode> {
     let contents = (!body.is_empty()).then_some(contents);
     let (answer, _sent) = types::Response::new(fields, contents, trailers);
     answer.set_status_code(head.status.as_u16()).map_err(|()| internal("no such status"))?;
-    wit_bindgen::spawn(async move {
+    let mut written = Box::pin(async move {
         let unwritten = writer.write_all(body.into()).await;
         drop(writer);
         if unwritten.is_empty() {
             let _ = end.write(Ok(None)).await;
         }
     });
+    // Begun before the host has the answer. The body is there when the host asks for it then, so that head and body mostly go
+    // out together: Spin leaves Nagle's algorithm on, and a body behind its head may wait for the client's delayed ACK.
+    let begun = poll_fn(|context| Poll::Ready(written.as_mut().poll(context))).await;
+    if begun.is_pending() {
+        wit_bindgen::spawn(written);
+    }
     Ok(answer)
 }
 

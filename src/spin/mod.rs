@@ -1,6 +1,7 @@
-//! The glue to Spin's host: the entry point, the clock, randomness, variables, the log.
+//! The glue to Spin's host: the entry points, the clock, randomness, variables, the log.
 
 use std::cell::RefCell;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,10 +27,13 @@ use postgres_orders::PostgresOrderStore;
 use redis_keys::RedisKeyStore;
 
 mod deadlines;
+#[expect(unsafe_code, reason = "the SDK's macro exports the handler with it")]
+mod doorbell;
 mod messages;
 mod postgres_inserts;
 mod postgres_orders;
 mod postgres_sessions;
+mod redis_commands;
 mod redis_keys;
 
 struct Service;
@@ -37,7 +41,7 @@ spin_sdk::wasip3::http::service::export!(Service);
 
 impl Guest for Service {
     async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
-        messages::send(handle(request).await)
+        messages::send(handle(request).await).await
     }
 }
 
@@ -49,7 +53,7 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let deadlines = Deadlines::from(started);
     let has_clients = settings.as_ref().is_ok_and(|settings| !settings.clients.is_open());
     let (head, mut body) = messages::receive(request, has_clients);
-    let stores = settings.as_deref().map(|settings| {
+    let stores = settings.as_ref().map(|settings| {
         (&settings.clients, RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
     });
     let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
@@ -58,7 +62,11 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let body_due = started + body_deadline;
     // To read the other clock as well is a host call more.
     let wall_clock = || began + (deadlines.read_at() - started);
-    let response = api::respond(&backing, &head, received(&mut body, &deadlines, body_due, wall_clock)).await;
+    let response = {
+        // As the intake gives it, so that the component has the API once.
+        let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &deadlines, body_due, wall_clock));
+        api::respond(&backing, &head, received).await
+    };
     if body.is_still_sent() && Instant::now() < body_due {
         deadlines.until(body_due, body.read(false)).await;
     }

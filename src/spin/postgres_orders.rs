@@ -9,28 +9,32 @@ use uuid::Uuid;
 use super::deadlines::Deadlines;
 use super::postgres_inserts::{Row, place};
 use super::postgres_sessions::{Failure, Parameters, PostgresSessions};
+use super::warn;
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Status, Timestamp};
 use crate::settings::Settings;
-use crate::stores::{Filter, OrderStore, PAGE_BYTES, Page, Placement, StoreError};
+use crate::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
 
 /// The newest of `migrations/` that these statements need.
-const SCHEMA: &str = "20261127000002_index_client_key";
+const SCHEMA: &str = "20261128000001_index_changes";
 /// The one without which two clients cannot use the same key.
 const SCHEMA_OF_CLIENTS: &str = "20261127000006_drop_keys_of_all";
+
+/// How long a change may be kept from the feed before the log says so.
+const HELD_BACK_LONG_MS: i64 = 10_000;
 
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
     sessions: PostgresSessions<'a>,
     deadlines: &'a Deadlines,
-    schema: &'static str,
+    has_clients: bool,
 }
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
-        let schema = if settings.clients.is_open() { SCHEMA } else { SCHEMA_OF_CLIENTS };
-        Self { sessions: PostgresSessions::new(settings, deadlines), deadlines, schema }
+        let has_clients = !settings.clients.is_open();
+        Self { sessions: PostgresSessions::new(settings, deadlines), deadlines, has_clients }
     }
 
     /// How long this request has waited for PostgreSQL.
@@ -125,15 +129,53 @@ impl OrderStore for PostgresOrderStore<'_> {
         Ok(page)
     }
 
+    async fn events(
+        &self,
+        client: &ClientName,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Option<Events>, StoreError> {
+        let from = after.unwrap_or(Position::start(0));
+        let parameters = || {
+            vec![
+                text(client.as_str()),
+                text(&from.xid.to_string()),
+                uuid(from.order_id),
+                ParameterValue::Int64(limit.into()),
+                after.map_or(ParameterValue::DbNull, |after| ParameterValue::Int64(after.epoch)),
+                ParameterValue::Int64(PAGE_BYTES as i64),
+            ]
+        };
+        let mut page = Events { epoch: 0, events: Vec::new() };
+        for mut row in self.query(include_str!("sql/list_events.sql"), &parameters).await? {
+            let feed = row.split_off(11);
+            let [DbValue::Int64(epoch), DbValue::Boolean(has_expired), held_back] = &feed[..] else {
+                return Err(StoreError::Broken("the feed has other columns than the statement names".into()));
+            };
+            if *has_expired {
+                return Ok(None);
+            }
+            if page.epoch != *epoch {
+                page.epoch = *epoch;
+                warn_of(held_back);
+            }
+            if !matches!(row.first(), Some(DbValue::DbNull)) {
+                page.events.push(event(row)?);
+            }
+        }
+        Ok(Some(page))
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
-        let parameters = || vec![text(self.schema)];
+        let needed = if self.has_clients { SCHEMA_OF_CLIENTS } else { SCHEMA };
+        let parameters = || vec![text(SCHEMA), text(needed)];
         match self
             .sessions
             .run(async |pool| pool.execute(include_str!("sql/check_schema.sql"), &parameters).await)
             .await?
         {
             1 => Ok(()),
-            _ => Err(StoreError::Broken(format!("migration {} is not applied", self.schema))),
+            _ => Err(StoreError::Broken(format!("migration {SCHEMA} or {needed} is not applied"))),
         }
     }
 }
@@ -144,6 +186,29 @@ fn text(value: &str) -> ParameterValue {
 
 fn uuid(value: Uuid) -> ParameterValue {
     ParameterValue::Uuid(value.to_string())
+}
+
+/// Says so if the feed is held back for long, by a transaction that is open somewhere on the server.
+fn warn_of(held_back_ms: &DbValue) {
+    if let DbValue::Int64(ms) = held_back_ms
+        && *ms >= HELD_BACK_LONG_MS
+    {
+        warn(
+            "feed held back",
+            &format!("a change of {} s ago is not shown, since an older transaction is open", ms / 1000),
+        );
+    }
+}
+
+/// Reads an order's columns, the time of its change and the transaction.
+fn event(mut row: Vec<DbValue>) -> Result<Event, StoreError> {
+    let broken = || StoreError::Broken("an event has an unreadable time or transaction".into());
+    let (Some(DbValue::Str(xid)), Some(DbValue::Int64(at_ms))) = (row.pop(), row.pop()) else { return Err(broken()) };
+    Ok(Event {
+        order: order(row)?,
+        at: DateTime::from_timestamp_millis(at_ms).ok_or_else(broken)?,
+        xid: xid.parse().map_err(|_| broken())?,
+    })
 }
 
 /// Reads the columns that every `SELECT` begins with, in their order.

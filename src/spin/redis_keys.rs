@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
+use spin_sdk::wasip3::wit_bindgen;
 
 use super::deadlines::Deadlines;
 use super::warn;
@@ -26,16 +27,16 @@ const REST: Duration = Duration::from_secs(5);
 
 /// The `KeyStore` of one request.
 pub struct RedisKeyStore<'a> {
-    settings: &'a Settings,
+    settings: &'a Rc<Settings>,
     deadlines: &'a Deadlines,
-    /// How long this request has waited. One deadline is for all its calls, so a stopped Redis costs it no more.
+    /// How long this request has waited.
     spent: Cell<Duration>,
     /// Whether it found no Redis to connect to. It does not try again.
     unreachable: Cell<bool>,
 }
 
 impl<'a> RedisKeyStore<'a> {
-    pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
+    pub fn new(settings: &'a Rc<Settings>, deadlines: &'a Deadlines) -> Self {
         Self { settings, deadlines, spent: Cell::new(Duration::ZERO), unreachable: Cell::new(false) }
     }
 
@@ -44,21 +45,21 @@ impl<'a> RedisKeyStore<'a> {
         self.spent.get()
     }
 
-    /// Runs `command` within what is left of the deadline. A connection on which it failed is not used again.
+    /// Runs `command` within the deadline, its connection included. A connection on which it failed is not used again.
     async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         event: &str,
         command: impl FnOnce(Rc<Connection>) -> F,
     ) -> Option<T> {
-        let left = self.settings.redis_deadline.saturating_sub(self.spent.get());
-        if left.is_zero() || self.unreachable.get() || is_resting() {
+        let deadline = self.settings.redis_deadline;
+        if self.unreachable.get() || is_resting() {
             return None;
         }
         let used = Cell::new(None);
         let (result, took) = self
             .deadlines
-            .within(left, async {
-                let connection = self.connection().await?;
+            .within(deadline, async {
+                let connection = connection(self.settings).await?;
                 used.set(Some(connection.clone()));
                 command(connection).await
             })
@@ -73,7 +74,8 @@ impl<'a> RedisKeyStore<'a> {
                 if let Some(connection) = used {
                     forget(connection);
                 }
-                return self.rest_or_warn(event, left);
+                rest(deadline);
+                return None;
             }
         };
         match used {
@@ -86,37 +88,34 @@ impl<'a> RedisKeyStore<'a> {
         None
     }
 
-    /// Leaves Redis alone for a while, unless it only had the rest of the deadline. Of requests that waited side by side,
-    /// the first one says so.
-    fn rest_or_warn<T>(&self, event: &str, waited: Duration) -> Option<T> {
-        let cause = format!("no answer within {} ms", waited.as_millis());
-        if waited < self.settings.redis_deadline {
-            warn(event, &cause);
-        } else if !is_resting() {
-            RESTS_UNTIL.set(Some(Instant::now() + REST));
-            warn("redis left alone", &format!("{cause}; this instance asks again in {} s", REST.as_secs()));
-        }
-        None
-    }
-
     /// No client's name has a colon, so no two clients share a key.
     fn redis_key(&self, client: &ClientName, key: &IdempotencyKey) -> RedisParameter {
         let prefix = &self.settings.redis_key_prefix;
         RedisParameter::Binary(format!("{prefix}:{}:{}", client.as_str(), key.as_str()).into_bytes())
     }
+}
 
-    async fn connection(&self) -> Result<Rc<Connection>, Error> {
-        if let Some(connection) = CONNECTION.with_borrow(Clone::clone) {
-            return Ok(connection);
-        }
-        let connection = Rc::new(Connection::open(&self.settings.redis_url).await?);
-        CONNECTION.replace(Some(connection.clone()));
-        Ok(connection)
+/// That of this instance.
+pub async fn connection(settings: &Settings) -> Result<Rc<Connection>, Error> {
+    if let Some(connection) = CONNECTION.with_borrow(Clone::clone) {
+        return Ok(connection);
+    }
+    let connection = Rc::new(Connection::open(&settings.redis_url).await?);
+    CONNECTION.replace(Some(connection.clone()));
+    Ok(connection)
+}
+
+/// Leaves Redis alone for a while. Of requests that waited side by side, the first one says so.
+fn rest(waited: Duration) {
+    if !is_resting() {
+        RESTS_UNTIL.set(Some(Instant::now() + REST));
+        let (waited, rest) = (waited.as_millis(), REST.as_secs());
+        warn("redis left alone", &format!("no answer within {waited} ms; this instance asks again in {rest} s"));
     }
 }
 
 /// Unless another request has replaced it already.
-fn forget(broken: Rc<Connection>) {
+pub fn forget(broken: Rc<Connection>) {
     CONNECTION.with_borrow_mut(|kept| {
         kept.take_if(|current| Rc::ptr_eq(current, &broken));
     });
@@ -143,6 +142,8 @@ impl KeyStore for RedisKeyStore<'_> {
         record
     }
 
+    /// Goes on behind the answer, which does not wait for it. An instance that ends before it is done loses the entry; then the
+    /// next repeat is told by PostgreSQL, and writes it.
     async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
         let arguments = [
             self.redis_key(client, key),
@@ -150,7 +151,12 @@ impl KeyStore for RedisKeyStore<'_> {
             RedisParameter::Binary(b"EX".to_vec()),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
         ];
-        self.call("redis set failed", async |redis| redis.execute("SET", arguments).await).await;
+        let (settings, deadlines) = (self.settings.clone(), Deadlines::from(self.deadlines.read_at()));
+        let unreachable = self.unreachable.clone();
+        wit_bindgen::spawn(async move {
+            let keys = RedisKeyStore { unreachable, ..RedisKeyStore::new(&settings, &deadlines) };
+            keys.call("redis set failed", async |redis| redis.execute("SET", arguments).await).await;
+        });
     }
 
     async fn is_up(&self) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use order::client::Clients;
 use order::problem::Problem;
+use order::stores::Position;
 use serde_json::Value;
 
 const YAML: &str = include_str!("../../docs/openapi.yaml");
@@ -67,6 +68,7 @@ async fn answer(contract: &Value, operation: &str, example: &str) -> Response<By
         "listOrders" => ("GET", "/orders", vec![], String::new()),
         "readOrder" => ("GET", &order, vec![], String::new()),
         "changeOrder" => ("PATCH", &order, vec![patch, version_1], confirm),
+        "listEvents" => ("GET", "/events", vec![], String::new()),
         "health" => ("GET", "/healthz", vec![], String::new()),
         "readiness" => ("GET", "/readyz", vec![], String::new()),
         "readProblem" => ("GET", "/problems/nothing", vec![], String::new()),
@@ -115,6 +117,13 @@ async fn answer(contract: &Value, operation: &str, example: &str) -> Response<By
             return app.get("/orders?customerId=c-42&limit=1").await;
         }
         ("listOrders", "invalid-parameter") => return app.get("/orders?limit=0").await,
+        ("listEvents", "placed") => drop(place().await),
+        ("listEvents", "nothing-new") => {}
+        ("listEvents", "invalid-parameter") => return app.get("/events?limit=0").await,
+        ("listEvents", "cursor-expired") => {
+            let cursor = Position::start(app.orders.epoch.get() + 1);
+            return app.get(&format!("/events?after={cursor}")).await;
+        }
         ("readOrder", "order") => drop(place().await),
         ("readOrder", "precondition-failed") => {
             place().await;

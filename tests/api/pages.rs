@@ -19,14 +19,15 @@ fn number(problem: &Problem) -> usize {
         Problem::RequestTimeout => 8,
         Problem::IdempotencyKeyInUse(_) => 9,
         Problem::TransitionNotAllowed { .. } => 10,
-        Problem::PreconditionFailed { .. } => 11,
-        Problem::PayloadTooLarge => 12,
-        Problem::UnsupportedMediaType(_) => 13,
-        Problem::InvalidOrder(_) => 14,
-        Problem::IdempotencyKeyReused => 15,
-        Problem::PreconditionRequired => 16,
-        Problem::Internal(_) => 17,
-        Problem::StoreUnavailable(_) => 18,
+        Problem::CursorExpired => 11,
+        Problem::PreconditionFailed { .. } => 12,
+        Problem::PayloadTooLarge => 13,
+        Problem::UnsupportedMediaType(_) => 14,
+        Problem::InvalidOrder(_) => 15,
+        Problem::IdempotencyKeyReused => 16,
+        Problem::PreconditionRequired => 17,
+        Problem::Internal(_) => 18,
+        Problem::StoreUnavailable(_) => 19,
     }
 }
 

@@ -62,6 +62,10 @@ async function exchange(page, n) {
   return { facts, request, answer };
 }
 
+/** An event of the feed, as far as the page reads it. */
+const event = (version, status) => ({
+  type: `order.${status}`, subject: '01a215f0-acfd-7205-ae85-c334705791d2', time: '2026-11-26T03:40:24.189Z', data: { version },
+});
 const orders = async (key) => (await (await fetch(`${base}/orders?idempotencyKey=${key}`)).json()).orders;
 const keyOf = (request) => request.match(/Idempotency-Key: (.*)/)[1];
 /** Chromium reports each 4xx as an error of the console by itself. */
@@ -150,6 +154,59 @@ test('a token is sent, and neither shown nor kept', async () => {
   await close();
 });
 
+test('the feed is followed to its newest event, and on', async () => {
+  const { page, complaints, close } = await open('/');
+  await page.getByRole('button', { name: 'Place with a fresh key' }).click();
+  const { facts } = await exchange(page, 1);
+  const follow = page.getByRole('button', { name: 'Follow the feed' });
+  await follow.click();
+  assert.equal(await follow.getAttribute('aria-pressed'), 'true');
+  const shown = (what) => page.getByRole('listitem').filter({ hasText: what }).filter({ hasText: facts.Order }).filter({ has: page.locator('code') });
+  // It begins with the oldest order of the database.
+  await shown('order.created, version 1').waitFor({ timeout: 120_000 });
+  await page.getByRole('button', { name: 'Confirm version 1' }).click();
+  await shown('order.confirmed, version 2').waitFor();
+  assert.ok(await page.locator('#events li').count() <= 20);
+  assert.equal(await page.locator('#events').getAttribute('start'), (await page.locator('#feed-status').textContent()).match(/^\d+/)[0]);
+
+  await follow.click();
+  assert.equal(await follow.getAttribute('aria-pressed'), 'false');
+  await page.getByRole('button', { name: 'Cancel version 1' }).click(); // refused, but it takes time
+  await exchange(page, 3);
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url())));
+  await follow.click();
+  await page.waitForResponse(/events/);
+  assert.ok(asked[0].searchParams.has('after'), `it goes on where it was: ${asked[0]}`);
+  assert.deepEqual(complaints.filter((text) => !isExpected(412)(text)), []);
+  await close();
+});
+
+test('a feed that fails, has expired or is refused is told', async () => {
+  const { page, close } = await open('/');
+  const status = page.locator('#feed-status');
+  const answers = [
+    [200, [event(1, 'created')]], [503, { detail: 'Away.' }], [200, [event(2, 'confirmed')]], [410, { detail: 'Expired.' }],
+    [200, [event(2, 'confirmed')]], [200, []], [401, { detail: 'Whose?' }],
+  ];
+  const asked = [];
+  await page.route('**/events*', (route) => {
+    asked.push(new URL(route.request().url()).search + (route.request().headers().authorization ?? ''));
+    const [status, body] = answers[asked.length - 1];
+    return route.fulfill({ status, body: JSON.stringify(body), headers: { Link: `</events?after=${asked.length}>; rel="next"`, 'Retry-After': '1' } });
+  });
+  await page.getByLabel('Token').fill('s3cret');
+  await page.getByRole('button', { name: 'Follow the feed' }).click();
+  await status.filter({ hasText: '503: Away.' }).waitFor();
+  await status.filter({ hasText: '1 event so far, nothing new.' }).waitFor();
+  assert.deepEqual(await page.locator('#events li').allTextContents(), ['order.confirmed, version 2, 2026-11-26T03:40:24.189Z 01a215f0-acfd-7205-ae85-c334705791d2']);
+  await status.filter({ hasText: '401: Whose?' }).waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Follow the feed' }).getAttribute('aria-pressed'), 'false');
+  const bearer = 'Bearer s3cret';
+  assert.deepEqual(asked, ['', '?after=1', '?after=1', '?after=3', '', '?after=5', '?after=6'].map((query) => query + bearer));
+  await close();
+});
+
 test('a service that does not answer is told, and the same can be sent again', async () => {
   const { page, close } = await open('/');
   await page.route('**/orders', (route) => route.abort());
@@ -197,6 +254,10 @@ test('the first page fits, is accessible and complains of nothing, narrow and wi
     await exchange(page, 1);
     await page.getByRole('button', { name: 'Send the same again' }).click();
     await exchange(page, 2);
+    await page.route('**/events*', (route) => route.fulfill({ json: [event(1, 'created'), event(2, 'confirmed')], headers: { Link: '</events?after=2>; rel="next"' } }));
+    await page.getByRole('button', { name: 'Follow the feed' }).click();
+    await page.locator('#events li').nth(1).waitFor();
+    await page.getByRole('button', { name: 'Follow the feed' }).click();
     await assertFits(page, about);
     await assertAccessible(page, about);
     backgrounds.add(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
@@ -229,7 +290,7 @@ test('each problem has a page that fits and is accessible', async () => {
   await assertFits(list, 'list');
   await assertAccessible(list, 'list');
   const paths = await list.locator('main a').evaluateAll((links) => links.map((link) => new URL(link.href).pathname));
-  assert.equal(paths.length, 19);
+  assert.equal(paths.length, 20);
   assert.deepEqual(none, []);
   await close();
   for (const [n, path] of paths.entries()) {

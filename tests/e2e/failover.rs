@@ -12,13 +12,13 @@ use super::support::*;
 const POOL_SIZE: usize = 64;
 
 /// A server of its own, migrated, with the roles and passwords of the common one: a failover leads from one to the other.
-struct PrivatePostgres {
+pub struct PrivatePostgres {
     port: u16,
     folder: PathBuf,
 }
 
 impl PrivatePostgres {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let folder = std::env::current_dir().unwrap().join(format!("target/postgres-{free}"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -44,11 +44,29 @@ impl PrivatePostgres {
         command
     }
 
-    fn address(&self) -> String {
+    /// `kill -9`, and the same data again.
+    pub async fn crash(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("pg/postmaster.pid")).unwrap();
+        let kill = Command::new("kill").args(["-KILL", pid.lines().next().unwrap()]).status().await.unwrap();
+        assert!(kill.success());
+        // As long as one of its processes lives, no other may use the data.
+        let started = Instant::now();
+        while !Command::from(self.services("up")).output().await.unwrap().status.success() {
+            assert!(started.elapsed() < Duration::from_secs(60), "the server does not start again");
+        }
+    }
+
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    async fn superuser(&self) -> tokio_postgres::Client {
+    /// For the owner of `database`.
+    pub fn url(&self, database: &str) -> String {
+        let url = variable("DATABASE_URL").replace(&store_address("PG"), &self.address());
+        format!("{}/{database}", url.rsplit_once('/').unwrap().0)
+    }
+
+    pub async fn superuser(&self) -> tokio_postgres::Client {
         session(&variable("PG_SUPERUSER_URL").replace(&store_address("PG"), &self.address())).await
     }
 

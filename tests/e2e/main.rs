@@ -7,11 +7,13 @@ mod changes;
 mod clients;
 mod connections;
 mod failover;
+mod feed;
 mod golden;
 #[path = "../golden/mod.rs"]
 mod golden_files;
 mod host;
 mod installations;
+mod intake;
 mod late_commits;
 mod logs;
 #[path = "../proxy/mod.rs"]
@@ -83,7 +85,7 @@ async fn a_redis_that_never_answers_costs_one_deadline_and_no_more() {
 async fn without_postgres_a_new_order_waits_and_a_known_one_is_replayed() {
     let app = TestApp::start().await;
     let known = fresh_key();
-    let first = app.place(&known, ORDER).await;
+    let first = app.place_and_keep(&known, ORDER).await;
     let key = fresh_key();
     for stop in [Proxy::refuse, Proxy::stall] {
         stop(&app.postgres);
@@ -125,7 +127,7 @@ async fn a_replay_is_the_same_bytes_from_redis_and_from_postgres() {
 async fn redis_alone_answers_a_replay_and_keeps_it_for_the_retention() {
     let app = TestApp::start_with(&[PATIENT, ("SPIN_VARIABLE_KEY_RETENTION_SECONDS", "1000")]).await;
     let key = fresh_key();
-    let first = app.place(&key, ORDER).await;
+    let first = app.place_and_keep(&key, ORDER).await;
     let mut redis = redis().await;
     let name = format!("order::{key}");
     let ttl: i64 = redis::cmd("TTL").arg(&name).query_async(&mut redis).await.unwrap();

@@ -1,7 +1,8 @@
-//! The component's small stack is enough, with a margin: the largest inputs pass on a quarter of it.
+//! The component's small stack is enough, with a margin: the largest inputs pass on a quarter of it, the largest commands on a third.
 
 use std::path::PathBuf;
 
+use super::intake::Intake;
 use super::support::*;
 
 /// What `build.rs` links with.
@@ -12,8 +13,8 @@ fn stack_pointer(size: usize) -> [u8; 7] {
     [0x7f, 0x01, 0x41, (size & 0x7f) as u8 | 0x80, (size >> 7 & 0x7f) as u8 | 0x80, (size >> 14) as u8, 0x0b]
 }
 
-/// A manifest with the component as it is but for the size of its stack.
-fn manifest_with_stack(size: usize) -> PathBuf {
+/// That manifest over the component as it is but for the size of its stack.
+fn with_stack(manifest: &str, size: usize) -> PathBuf {
     let component = std::fs::read("target/wasm32-wasip2/release/order.wasm").unwrap();
     let wanted = stack_pointer(STACK_SIZE);
     let places: Vec<_> = component.windows(wanted.len()).enumerate().filter(|(_, bytes)| *bytes == wanted).collect();
@@ -21,13 +22,21 @@ fn manifest_with_stack(size: usize) -> PathBuf {
     let mut smaller = component.clone();
     smaller[place..place + wanted.len()].copy_from_slice(&stack_pointer(size));
 
-    let folder = std::env::current_dir().unwrap().join(format!("target/stack-{size}"));
+    let folder = std::env::current_dir().unwrap().join(format!("target/stack/{size}/{manifest}"));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("order.wasm"), smaller).unwrap();
-    let manifest = std::fs::read_to_string("spin.toml").unwrap();
+    let manifest = std::fs::read_to_string(manifest).unwrap().replace("../", "");
     let manifest = manifest.replace("target/wasm32-wasip2/release/order.wasm", "order.wasm");
     std::fs::write(folder.join("spin.toml"), manifest).unwrap();
     folder.join("spin.toml")
+}
+
+/// What the reader of orders goes deepest into, beside the largest one.
+fn faulty_and_nested() -> [String; 2] {
+    [
+        format!(r#"{{"items":[{}]}}"#, vec![r#"{"sku":1,"quantity":"x","unitAmount":{}}"#; 100].join(",")),
+        format!(r#"{{"comment":{}1{}}}"#, "[".repeat(30_000), "]".repeat(30_000)),
+    ]
 }
 
 /// The largest order that is accepted, in the longest spelling.
@@ -41,8 +50,7 @@ fn largest_order() -> String {
 /// What goes deepest into the component, with the status that it gets.
 async fn statuses(app: &TestApp) -> Vec<(&'static str, u16)> {
     let largest = largest_order();
-    let faulty = format!(r#"{{"items":[{}]}}"#, vec![r#"{"sku":1,"quantity":"x","unitAmount":{}}"#; 100].join(","));
-    let nested = format!(r#"{{"comment":{}1{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
+    let [faulty, nested] = faulty_and_nested();
     let mut statuses = Vec::new();
     for (name, body) in [("largest", &largest), ("faulty", &faulty), ("nested", &nested)] {
         statuses.push((name, app.place(&fresh_key(), body).await.status));
@@ -74,7 +82,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn the_largest_inputs_pass_on_a_quarter_of_the_stack() {
-    let app = TestApp::start_manifest(&manifest_with_stack(STACK_SIZE / 4), &[]).await;
+    let app = TestApp::start_manifest(&with_stack("spin.toml", STACK_SIZE / 4), &[]).await;
     for (name, body) in seeds("body") {
         let status = app.post(&fresh_key(), body).send().await.unwrap().status();
         assert!(status == 201 || status == 422, "{name}: {status}");
@@ -98,9 +106,26 @@ async fn the_largest_inputs_pass_on_a_quarter_of_the_stack() {
     assert_eq!(statuses(&app).await, expected);
 }
 
-/// So the test above would see a stack that is too small: it traps, and writes into nothing.
+/// As many at once as there are workers, and more behind them.
+#[tokio::test]
+async fn the_largest_commands_pass_on_a_third_of_the_stack_side_by_side() {
+    let intake = Intake::start_from(&with_stack("intake/spin.toml", STACK_SIZE / 3 / 16 * 16), &[]).await;
+    let (keys, largest) = (fresh_keys(40), largest_order());
+    for key in &keys {
+        for order in [&largest].into_iter().chain(&faulty_and_nested()) {
+            intake.order(key, order).await;
+        }
+    }
+    intake.ring().await;
+    let results = intake.results(120).await;
+    for (status, expected) in [("201", 40), ("422", 80)] {
+        assert_eq!(results.iter().filter(|result| result["status"] == status).count(), expected, "{status}");
+    }
+}
+
+/// So the tests above would see a stack that is too small: it traps, and writes into nothing.
 #[tokio::test]
 async fn a_stack_that_is_too_small_traps() {
-    let app = TestApp::start_manifest(&manifest_with_stack(1024), &[]).await;
+    let app = TestApp::start_manifest(&with_stack("spin.toml", 1024), &[]).await;
     assert_eq!(app.place(&fresh_key(), &largest_order()).await.status, 500);
 }

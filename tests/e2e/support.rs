@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -47,13 +47,9 @@ pub struct Service {
 
 impl Service {
     pub async fn start(manifest: &Path, variables: &[(&str, &str)], log: Stdio) -> Self {
-        let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
-        command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] }).arg(manifest);
+        let mut command = host_command(manifest);
         command.args(["--listen", "127.0.0.1:0"]).envs(variables.iter().copied());
-        if is_spin() {
-            command.process_group(0);
-        }
-        let process = command.stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn();
+        let process = command.stdout(Stdio::piped()).stderr(log).spawn();
         let mut process = process.expect("`make test` builds it");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = loop {
@@ -68,13 +64,28 @@ impl Service {
     }
 }
 
+/// What serves that application, with what it needs to know still to be added. To be ended by [`end`].
+pub fn host_command(manifest: &Path) -> Command {
+    let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
+    command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] }).arg(manifest);
+    if is_spin() {
+        command.process_group(0);
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+pub fn end(process: &Child) {
+    if let (Some(pid), true) = (process.id(), is_spin()) {
+        // The shell's own `kill`: bare Debian has no other.
+        let group = format!("-{pid}");
+        let _ = std::process::Command::new("sh").args(["-c", "kill -KILL \"$1\"", "sh", &group]).status();
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
-        if let (Some(pid), true) = (self.process.id(), is_spin()) {
-            // The shell's own `kill`: bare Debian has no other.
-            let group = format!("-{pid}");
-            let _ = std::process::Command::new("sh").args(["-c", "kill -KILL \"$1\"", "sh", &group]).status();
-        }
+        end(&self.process);
     }
 }
 
@@ -250,9 +261,35 @@ pub async fn until_one_waits_for(holder: &tokio_postgres::Client) {
     }
 }
 
+impl TestApp {
+    /// Places an order, and waits until Redis has its entry too.
+    pub async fn place_and_keep(&self, key: &str, order: &str) -> Answer {
+        let answer = self.place(key, order).await;
+        assert!(!entry(&format!("order::{key}"), |entry| !entry.is_empty()).await.is_empty(), "no entry is written");
+        answer
+    }
+}
+
+/// The entry `name` in Redis, once `is_there`: it is written behind the answer.
+pub async fn entry(name: &str, is_there: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let (mut redis, started) = (redis().await, Instant::now());
+    loop {
+        // Another type's key is an error.
+        let entry: Vec<u8> = redis::cmd("GET").arg(name).query_async(&mut redis).await.unwrap_or_default();
+        if is_there(&entry) || started.elapsed() > Duration::from_secs(5) {
+            return entry;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 pub async fn redis() -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(variable("REDIS_URL")).unwrap();
     client.get_multiplexed_async_connection().await.expect("Redis")
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 /// A Redis of its own, for states that would disturb other tests.
@@ -260,7 +297,7 @@ pub struct PrivateRedis {
     pub port: u16,
     /// Where it speaks TLS, if it was started with `--tls-port {free}`.
     pub tls_port: u16,
-    _process: Child,
+    process: Child,
 }
 
 impl PrivateRedis {
@@ -269,13 +306,21 @@ impl PrivateRedis {
     }
 
     pub async fn start_with(options: &[&str]) -> Self {
-        let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let (port, tls_port) = (free().await, free().await);
+        Self::start_on(free_port().await, options).await
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    pub async fn start_on(port: u16, options: &[&str]) -> Self {
+        let tls_port = free_port().await;
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
         command.args(options.iter().map(|option| option.replace("{free}", &tls_port.to_string())));
         let process = command.stdout(Stdio::null()).kill_on_drop(true).spawn().expect("redis-server is installed");
-        let redis = Self { port, tls_port, _process: process };
+        let redis = Self { port, tls_port, process };
         let started = std::time::Instant::now();
         while redis.connect().await.is_err() {
             assert!(started.elapsed().as_secs() < 10, "redis-server does not start");

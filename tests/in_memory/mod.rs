@@ -16,7 +16,7 @@ use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Order, Status, Timestamp};
 use order::problem::Problem;
 use order::settings::InvalidSetting;
-use order::stores::{Filter, KeyStore, OrderStore, PAGE_BYTES, Page, Placement, StoreError};
+use order::stores::{Event, Events, Filter, KeyStore, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
 use uuid::Uuid;
 
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -55,6 +55,9 @@ impl KeyStore for MemoryKeys {
 pub struct MemoryOrders {
     /// Client, key, fingerprint, order.
     pub rows: RefCell<Vec<(String, String, Fingerprint, Order)>>,
+    /// Which transaction changed an order last, and when.
+    pub changes: RefCell<BTreeMap<Uuid, (u64, Timestamp)>>,
+    pub epoch: Cell<i64>,
     pub statements: Cell<u32>,
     pub failure: RefCell<Option<StoreError>>,
     /// A write commits, and its caller never learns of it.
@@ -82,6 +85,7 @@ impl OrderStore for MemoryOrders {
             return Ok(Placement::KeyTaken);
         }
         rows.push((client.as_str().to_owned(), key.as_str().to_owned(), fingerprint, order.clone()));
+        self.changes.borrow_mut().insert(order.id, (self.statements.get().into(), order.created_at));
         if self.loses_replies.get() {
             return Err(StoreError::Unavailable("the reply is lost".into()));
         }
@@ -109,7 +113,7 @@ impl OrderStore for MemoryOrders {
         id: Uuid,
         versions: &[i64],
         status: Status,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Option<Order>, StoreError> {
         self.statement()?;
         let mut rows = self.rows.borrow_mut();
@@ -120,6 +124,7 @@ impl OrderStore for MemoryOrders {
         let changed = matching.map(|order| {
             order.status = status;
             order.version += 1;
+            self.changes.borrow_mut().insert(id, (self.statements.get().into(), now));
             order.clone()
         });
         if self.loses_replies.get() {
@@ -152,6 +157,28 @@ impl OrderStore for MemoryOrders {
         };
         let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(fits).collect();
         Ok(Page { has_more: orders.len() < count, orders })
+    }
+
+    async fn events(
+        &self,
+        client: &ClientName,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Option<Events>, StoreError> {
+        self.statement()?;
+        let epoch = self.epoch.get();
+        if after.is_some_and(|after| after.epoch != epoch) {
+            return Ok(None);
+        }
+        let (rows, changes) = (self.rows.borrow(), self.changes.borrow());
+        let own = rows.iter().filter(|(owner, ..)| owner == client.as_str());
+        let mut events: Vec<Event> = own
+            .map(|(.., order)| Event { order: order.clone(), at: changes[&order.id].1, xid: changes[&order.id].0 })
+            .filter(|event| after.is_none_or(|after| (event.xid, event.order.id) > (after.xid, after.order_id)))
+            .collect();
+        events.sort_by_key(|event| (event.xid, event.order.id));
+        events.truncate(limit as usize);
+        Ok(Some(Events { epoch, events }))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cuts;
+mod feed;
 mod freeze;
 mod history;
 #[path = "../proxy/mod.rs"]
 mod proxy;
+mod queue;
 mod restarts;
 mod service;
 mod silence;

@@ -61,9 +61,8 @@ impl Host {
         let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
         command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] });
         command.args([self.manifest, "--listen", &self.listen]);
-        // Spin cannot be told to fail at a host call.
-        if let (Some(seeds), false) = (&mut self.seeds, is_spin()) {
-            command.args(["--random-faults", &format!("{}:{FAULTS_PER_MILLE}", seeds.u32(..))]);
+        if let Some(seeds) = &mut self.seeds {
+            command.args(faults_argument(seeds));
         }
         command.envs(self.variables.iter().copied()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         if is_spin() {
@@ -130,8 +129,14 @@ impl Drop for Host {
     }
 }
 
+/// Spin cannot be told to fail at a host call.
+pub fn faults_argument(seeds: &mut fastrand::Rng) -> Vec<String> {
+    let draw = format!("{}:{FAULTS_PER_MILLE}", seeds.u32(..));
+    if is_spin() { Vec::new() } else { vec!["--random-faults".to_owned(), draw] }
+}
+
 /// To the process, under Spin to its group.
-fn send(child: &Child, signal: &str) {
+pub fn send(child: &Child, signal: &str) {
     if let Some(pid) = child.id() {
         let target = if is_spin() { format!("-{pid}") } else { pid.to_string() };
         // The shell's own `kill`: bare Debian has no other.

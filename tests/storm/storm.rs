@@ -9,7 +9,9 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::feed::Consumer;
 use crate::history::{Answer, Event, Row, Variant, Violation, check};
+use crate::queue::{self, Intake};
 use crate::service::{Host, Stores, is_spin, owner, redis, setting, superuser};
 
 const CLIENTS: usize = 24;
@@ -92,6 +94,31 @@ impl Storm {
         said["orderId"].take() == id && sent.iter().all(|(member, value)| said[member] == *value)
     }
 
+    /// By the stream, which answers nobody here: `results` reads what came of it.
+    async fn command(&self, key: usize, variant: Variant, times: usize) {
+        let (token, order) = (self.token(key), self.order(key, variant));
+        let sent = async {
+            queue::order(&self.key(key), &order, &token, times).await;
+            Ok(Answer::Maybe)
+        };
+        self.record(key, variant, sent).await;
+    }
+
+    /// What the stream of results says, as far as it was not flushed: evidence like any other answer.
+    async fn results(&self) -> Vec<Event> {
+        let answered = self.clock.fetch_add(1, Ordering::SeqCst);
+        let mut events = Vec::new();
+        for (order, body, replayed) in queue::placed().await {
+            let item = &order["items"][0];
+            let Some(key) = item["sku"].as_str().and_then(|sku| sku.strip_prefix("S-")?.parse().ok()) else { continue };
+            let variant = if item["quantity"] == 1 { Variant::A } else { Variant::B };
+            let id = order["orderId"].as_str().unwrap().to_owned();
+            assert!(self.is_about(key, variant, &id, &body), "a result about something else: {body}");
+            events.push(Event { key, variant, sent: 0, answered, answer: Answer::Order { replayed, id, body } });
+        }
+        events
+    }
+
     async fn list(&self, url: &str, key: usize) -> Answer {
         let request = self.http.get(format!("{url}/orders?idempotencyKey={}", self.key(key)));
         let request = request.bearer_auth(self.token(key));
@@ -121,6 +148,7 @@ impl Storm {
             match random.u8(..20) {
                 0 => drop(self.list(url, key).await),
                 1 => drop(newest.fetch_add(1, Ordering::SeqCst)),
+                2 => self.command(key, if random.bool() { Variant::A } else { Variant::B }, random.usize(1..3)).await,
                 other => {
                     let variant = if other % 2 == 0 { Variant::A } else { Variant::B };
                     if self.place(url, key, variant).await == Answer::Maybe {
@@ -282,6 +310,8 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
         requests: AtomicUsize::new(0),
         ends,
     });
+    let variables = [&DEADLINES[..], &[("SPIN_VARIABLE_CLIENTS", clients)]].concat();
+    let intake = Intake::start(random.fork(), variables);
     let newest = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -289,6 +319,10 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
             tokio::spawn(async move { storm.client(random, &newest).await })
         })
         .collect();
+    let consumers = NAMES.map(|name| {
+        let consumer = Consumer::new(storm.http.clone(), storm.urls.clone(), name, token(name));
+        tokio::spawn(consumer.consume(random.fork(), ends))
+    });
     let troubles = break_things(&stores, &mut hosts, random.fork(), ends).await;
     for client in clients {
         client.await.unwrap();
@@ -298,6 +332,19 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
     let in_the_storm = storm.events.lock().unwrap().clone();
     println!("storm: over; settling {} keys", tried.len());
     stream::iter(&tried).for_each_concurrent(CLIENTS, |key| storm.settle(*key)).await;
+    let starts = intake.finish().await;
+    let results = storm.results().await;
+    println!(
+        "storm: the intake was started {starts} times; {} results of orders are kept, nothing is pending",
+        results.len()
+    );
+    storm.events.lock().unwrap().extend(results);
+    for consumer in consumers {
+        let (events, orders) = consumer.await.unwrap().finish().await;
+        println!(
+            "storm: a consumer was shown {events} events of {orders} orders, and has them all at their last version"
+        );
+    }
     let rows = storm.rows().await;
     let events = storm.events.lock().unwrap().clone();
     let violations = check(&events, &rows);

@@ -8,4 +8,8 @@ WITH may_change AS (UPDATE orders SET version = version WHERE false),
          FROM orders
          WHERE false
      )
-SELECT 1 FROM schema_migrations WHERE name = $1::text
+SELECT 1
+FROM schema_migrations
+WHERE name = $1::text AND EXISTS (SELECT FROM schema_migrations WHERE name = $2::text)
+  -- The feed's.
+  AND EXISTS (SELECT FROM orders_feed_epoch)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Tests examples/: the consumer of the feed and the producer of commands, with a service and an intake of its own
+# (RUNTIME=spin: on Spin). BASE_URL=http://... takes a service that is already there, with REDIS_URL, where its intake
+# listens, and TOKEN where it has clients. Further arguments go to unittest.
+# Needs Python 3.11 or newer with venv, and redis-server: some tests of the producer have a Redis of their own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+BASE_URL=${BASE_URL:-}
+export BASE_URL=${BASE_URL%/}
+
+fail() { echo "queues: $*" >&2; exit 1; }
+
+scripts/venv.sh .local/examples/venv examples/requirements.txt
+if [ -z "$BASE_URL" ]; then
+    # A client of this run alone, so that its feed has no orders but those of the tests.
+    made=$(scripts/client.sh "queues-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')")
+    TOKEN=$(sed -n 2p <<<"$made" | tr -d ' ') SPIN_VARIABLE_CLIENTS=$(sed -n 4p <<<"$made" | tr -d ' ')
+    export TOKEN SPIN_VARIABLE_CLIENTS
+    exec scripts/with-service.sh "$PWD/scripts/queues.sh" --with-intake "$@"
+fi
+[ -n "${REDIS_URL:-}" ] || fail "set REDIS_URL, too: where the intake of $BASE_URL listens"
+if [ "${1:-}" = --with-intake ]; then
+    shift
+    # A process group of its own: `spin up` is two processes.
+    set -m
+    scripts/runtime.sh serve intake/spin.toml >target/intake.log 2>&1 &
+    intake=$!
+    set +m
+    trap 'kill -- "-$intake" 2>/dev/null || true' EXIT
+    trap 'exit 130' INT TERM
+fi
+export PYTHONDONTWRITEBYTECODE=1
+.local/examples/venv/bin/python -m unittest discover --start-directory tests/queues --pattern '*_test.py' "$@" ||
+    { [ -z "${intake:-}" ] || tail -n 20 target/intake.log >&2; exit 1; }

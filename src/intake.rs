@@ -1,0 +1,171 @@
+//! Orders by a queue: a command in a stream is what a `POST /orders` is over HTTP, and gets the same answer.
+//!
+//! A command takes three writes, in this order: the order in PostgreSQL, its result in the other stream, the
+//! acknowledgement. Whoever dies between two of them leaves the command pending. It is taken again later, and the protocol
+//! finds the order that is there.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use uuid::Uuid;
+
+use crate::api::{self, FoundBacking, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
+use crate::order::Timestamp;
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::stores::{KeyStore, OrderStore, StoreError};
+
+pub use drain::drain;
+
+mod drain;
+
+/// The stream that producers write to. Also how the log calls it, where it names the route of a request.
+pub const COMMANDS: &str = "orders:commands";
+/// The stream that they read what came of it from.
+pub const RESULTS: &str = "orders:results";
+/// About how many results are kept.
+pub const KEPT_RESULTS: i64 = 100_000;
+
+/// Overdue commands that a round begins with.
+pub const PAGE: usize = 100;
+/// Most bytes of a key that a result repeats: more than the longest spelling of a key has.
+const ECHOED_BYTES: usize = 1024;
+
+/// Where a command stands in its stream: milliseconds and a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommandId(u64, u64);
+
+impl CommandId {
+    /// Reads `milliseconds-number`.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (ms, number) = str::from_utf8(text).ok()?.split_once('-')?;
+        Some(Self(ms.parse().ok()?, number.parse().ok()?))
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+/// An entry of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Its place in the stream.
+    pub id: CommandId,
+    /// Names and values, as they were sent.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How often it was delivered, this time included.
+    pub deliveries: i64,
+}
+
+/// A command that somebody took and never acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// Its place in the stream.
+    pub id: CommandId,
+    /// How often it was delivered so far.
+    pub deliveries: i64,
+}
+
+/// What the stream of results says of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandResult {
+    /// The field `key`, as it was sent; its beginning, where it is far too long to be a key.
+    pub key: Vec<u8>,
+    /// The status of the answer.
+    pub status: u16,
+    /// Its body.
+    pub body: Bytes,
+    /// Whether it is the first answer again.
+    pub is_replay: bool,
+}
+
+/// The streams. Each method is one call, with a deadline; `Err` is for the log: the drain ends.
+#[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
+pub trait Commands {
+    /// The next one that nobody was given yet.
+    async fn next(&self) -> Result<Option<Command>, StoreError>;
+
+    /// At most [`PAGE`] of those that were given to somebody, longer ago than [`overdue_after`], and not acknowledged.
+    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError>;
+
+    /// Takes an overdue one. `None` where another consumer did, or where it is gone from the stream.
+    async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError>;
+
+    /// Tells the producer.
+    async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError>;
+
+    /// Says that the command is done with.
+    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError>;
+
+    /// Removes what this group is done with, if `last` is the last one that was acknowledged. Nothing that is pending.
+    async fn trim(&self, last: CommandId) -> Result<(), StoreError>;
+
+    /// For the operator.
+    fn report(&self, event: &str, cause: &str);
+}
+
+/// Longer than any attempt takes: three calls to Redis, two statements, and a second.
+pub fn overdue_after(settings: &Settings) -> Duration {
+    3 * settings.redis_deadline + 2 * settings.pg_deadline + Duration::from_secs(1)
+}
+
+/// Answers a command as the `POST` that says the same.
+pub async fn answer<K: KeyStore, O: OrderStore>(
+    backing: &FoundBacking<'_, K, O>,
+    command: &Command,
+    at: Timestamp,
+    order_id: Uuid,
+) -> Response<Bytes> {
+    let mut head = Request::new(());
+    *head.method_mut() = Method::POST;
+    *head.uri_mut() = Uri::from_static("/orders");
+    let headers = head.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    // A field that is there twice is a header that is there twice, and is refused as such.
+    for key in command.values("key") {
+        headers.append(IDEMPOTENCY_KEY, header_value(key.to_vec()));
+    }
+    for token in command.values("token") {
+        headers.append(header::AUTHORIZATION, header_value([b"Bearer ", token].concat()));
+    }
+    // Known by its trait alone, as over HTTP: the component has the API once, and not for each kind of body.
+    let received: Pin<&mut dyn Future<Output = _>> =
+        pin!(async { Ok(Received { body: command.order()?, at, order_id }) });
+    api::respond(backing, &head, received).await
+}
+
+/// With 255 for each byte that no header may have: that one may, and both a key and a token are refused over it.
+fn header_value(mut value: Vec<u8>) -> HeaderValue {
+    value.iter_mut().filter(|byte| byte.is_ascii_control() && **byte != b'\t').for_each(|byte| *byte = 255);
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+impl Command {
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |(field, _)| field == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    fn order(&self) -> Result<Bytes, Problem> {
+        let mut orders = self.values("order");
+        match (orders.next(), orders.next()) {
+            (Some(order), None) => Ok(Bytes::copy_from_slice(order)),
+            (None, _) => Err(Problem::MalformedJson("the field order is missing".into())),
+            (Some(_), Some(_)) => Err(Problem::MalformedJson("the field order is given more than once".into())),
+        }
+    }
+
+    fn result(&self, answer: Response<Bytes>) -> CommandResult {
+        CommandResult {
+            key: self.values("key").next().unwrap_or_default().iter().take(ECHOED_BYTES).copied().collect(),
+            status: answer.status().as_u16(),
+            is_replay: answer.headers().get(IDEMPOTENT_REPLAYED).is_some_and(|value| value == "true"),
+            body: answer.into_body(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The other entry point: Spin's Redis trigger calls it for each message on its channel, one after another, each in a fresh
+//! instance. What is spawned does not outlive the return, so nothing that matters is.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Response};
+
+use super::deadlines::Deadlines;
+use super::postgres_orders::PostgresOrderStore;
+use super::redis_commands::RedisCommands;
+use super::redis_keys::RedisKeyStore;
+use super::{now, order_id, print, settings, timestamp};
+use crate::api::Backing;
+use crate::intake::{self, COMMANDS, Command};
+use crate::settings::Settings;
+use crate::trace::{self, Measured};
+
+/// What the message says does not matter.
+#[spin_sdk::redis_subscriber]
+async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
+    match settings().await {
+        Ok(settings) => {
+            intake::drain(&RedisCommands::new(&settings), async |command| answer(&settings, command).await).await;
+        }
+        Err(invalid) => print(trace::error_line(timestamp(now()), "commands left for later", &invalid.to_string())),
+    }
+    Ok(())
+}
+
+async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
+    let (started, began) = (Instant::now(), now());
+    let deadlines = Deadlines::from(started);
+    let (keys, orders) = (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
+    let backing = Ok(Backing { clients: &settings.clients, keys: &keys, orders: &orders });
+    let response = intake::answer(&backing, command, timestamp(began), order_id(began)).await;
+    let (redis, postgres) = (keys.spent(), orders.spent());
+    let measured = Measured { at: timestamp(began), duration: started.elapsed(), redis, postgres };
+    print(trace::request_line(&Method::POST, COMMANDS, &response, &measured));
+    response
+}

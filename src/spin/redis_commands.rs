@@ -1,0 +1,195 @@
+//! The streams in Redis, over the connection that the instance has. Spin's host flattens a nested reply, so entries are read
+//! one at a time: where one of several ends, their fields do not tell.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use spin_sdk::redis::{Error, RedisParameter, RedisResult};
+
+use super::deadlines::Deadlines;
+use super::redis_keys::{connection, forget};
+use super::{now, print, timestamp};
+use crate::intake::{
+    COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, Overdue, PAGE, RESULTS, overdue_after,
+};
+use crate::settings::Settings;
+use crate::stores::StoreError;
+use crate::trace;
+
+/// The consumer group, and its only consumer. Replicas share it: what is pending is told apart by how long it is.
+const GROUP: &str = "intake";
+
+/// The `Commands` of one drain.
+pub struct RedisCommands<'a>(&'a Settings);
+
+impl<'a> RedisCommands<'a> {
+    pub fn new(settings: &'a Settings) -> Self {
+        Self(settings)
+    }
+
+    /// Runs one command of Redis within the deadline.
+    async fn call(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
+        let (deadlines, used) = (Deadlines::from(Instant::now()), Cell::new(None));
+        let arguments: Vec<_> = arguments.iter().map(Argument::parameter).collect();
+        let (result, _) = deadlines
+            .within(self.0.redis_deadline, async {
+                let connection = connection(self.0).await?;
+                used.set(Some(connection.clone()));
+                connection.execute(command, arguments).await
+            })
+            .await;
+        let cause = match result {
+            Some(Ok(reply)) => return Ok(reply),
+            // Redis itself says so, and the connection is as good as before.
+            Some(Err(Error::Other(text))) if is_refusal(&text) => text,
+            failed => {
+                used.take().into_iter().for_each(forget);
+                match failed {
+                    Some(Err(Error::Other(text))) => text,
+                    Some(Err(error)) => error.to_string(),
+                    _ => format!("no answer within {} ms", self.0.redis_deadline.as_millis()),
+                }
+            }
+        };
+        Err(StoreError::Unavailable(format!("{command}: {cause}")))
+    }
+
+    /// The same with a command that needs the group. It is made where there is none: at first, and after Redis lost its data.
+    async fn call_in_group(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
+        let reply = self.call(command, arguments).await;
+        if !matches!(&reply, Err(StoreError::Unavailable(cause)) if cause.contains(NO_GROUP)) {
+            return reply;
+        }
+        // From the beginning of the stream: what came before is not lost.
+        let group = [Text("CREATE"), Text(COMMANDS), Text(GROUP), Text("0"), Text("MKSTREAM")];
+        match self.call("XGROUP", &group).await {
+            Err(StoreError::Unavailable(cause)) if cause.contains(GROUP_IS_THERE) => {}
+            made => drop(made?),
+        }
+        self.call(command, arguments).await
+    }
+}
+
+/// How Redis begins what it says of a group that is not there.
+const NO_GROUP: &str = "NOGROUP";
+/// And of one that another instance has made meanwhile.
+const GROUP_IS_THERE: &str = "BUSYGROUP";
+
+fn is_refusal(text: &str) -> bool {
+    [NO_GROUP, GROUP_IS_THERE, "OOM"].iter().any(|word| text.starts_with(word))
+}
+
+/// Of a command of Redis.
+enum Argument<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Number(i64),
+    Id(CommandId),
+}
+
+use Argument::{Bytes, Id, Number, Text};
+
+impl Argument<'_> {
+    fn parameter(&self) -> RedisParameter {
+        match self {
+            Text(text) => RedisParameter::Binary(text.as_bytes().to_vec()),
+            Bytes(bytes) => RedisParameter::Binary(bytes.to_vec()),
+            Number(number) => RedisParameter::Int64(*number),
+            Id(id) => RedisParameter::Binary(id.to_string().into_bytes()),
+        }
+    }
+}
+
+fn unreadable(command: &str) -> StoreError {
+    StoreError::Broken(format!("{command} gave another reply than Redis gives"))
+}
+
+fn id(value: &RedisResult) -> Option<CommandId> {
+    if let RedisResult::Binary(text) = value { CommandId::parse(text) } else { None }
+}
+
+/// An entry: its id, and then names and values by turns.
+fn entry(mut reply: impl Iterator<Item = RedisResult>, deliveries: i64) -> Option<Command> {
+    let (id, mut fields) = (id(&reply.next()?)?, Vec::new());
+    while let Some(name) = reply.next() {
+        let (RedisResult::Binary(name), Some(RedisResult::Binary(value))) = (name, reply.next()) else { return None };
+        fields.push((name, value));
+    }
+    Some(Command { id, fields, deliveries })
+}
+
+impl Commands for RedisCommands<'_> {
+    async fn next(&self) -> Result<Option<Command>, StoreError> {
+        let read = "XREADGROUP";
+        let arguments = [
+            Text("GROUP"),
+            Text(GROUP),
+            Text(GROUP),
+            Text("COUNT"),
+            Number(1),
+            Text("STREAMS"),
+            Text(COMMANDS),
+            Text(">"),
+        ];
+        let reply = self.call_in_group(read, &arguments).await?;
+        if matches!(reply.as_slice(), [RedisResult::Nil]) {
+            return Ok(None);
+        }
+        // The stream's name comes first.
+        entry(reply.into_iter().skip(1), 1).map(Some).ok_or_else(|| unreadable(read))
+    }
+
+    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError> {
+        let idle = Number(overdue_after(self.0).as_millis() as i64);
+        let arguments = [Text(COMMANDS), Text(GROUP), Text("IDLE"), idle, Text("-"), Text("+"), Number(PAGE as i64)];
+        let reply = self.call_in_group("XPENDING", &arguments).await?;
+        let (pending, rest) = reply.as_chunks::<4>();
+        let overdue = pending.iter().map(|[first, _consumer, _idle, deliveries]| match deliveries {
+            RedisResult::Int64(deliveries) => Some(Overdue { id: id(first)?, deliveries: *deliveries }),
+            _ => None,
+        });
+        let overdue = overdue.collect::<Option<_>>().filter(|_| rest.is_empty());
+        overdue.ok_or_else(|| unreadable("XPENDING"))
+    }
+
+    async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError> {
+        let idle = Number(overdue_after(self.0).as_millis() as i64);
+        let arguments = [Text(COMMANDS), Text(GROUP), Text(GROUP), idle, Id(overdue.id)];
+        let reply = self.call("XCLAIM", &arguments).await?;
+        // Redis itself forgets one that is gone from the stream.
+        if matches!(reply.as_slice(), [] | [RedisResult::Nil]) {
+            return Ok(None);
+        }
+        entry(reply.into_iter(), overdue.deliveries + 1).map(Some).ok_or_else(|| unreadable("XCLAIM"))
+    }
+
+    async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError> {
+        let is_replay = if result.is_replay { "true" } else { "false" };
+        let limit = [Text(RESULTS), Text("MAXLEN"), Text("~"), Number(KEPT_RESULTS), Text("*")];
+        let (key, status) = ([Text("key"), Bytes(&result.key)], [Text("status"), Number(result.status.into())]);
+        let (body, replayed) = ([Text("body"), Bytes(&result.body)], [Text("replayed"), Text(is_replay)]);
+        let arguments: Vec<_> = limit.into_iter().chain(key).chain(status).chain(body).chain(replayed).collect();
+        self.call("XADD", &arguments).await.map(drop)
+    }
+
+    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
+        self.call("XACK", &[Text(COMMANDS), Text(GROUP), Id(id)]).await.map(drop)
+    }
+
+    async fn trim(&self, last: CommandId) -> Result<(), StoreError> {
+        // Not in a group that is made anew: that one does not know what the one before had pending.
+        let reply = self.call("XPENDING", &[Text(COMMANDS), Text(GROUP)]).await?;
+        // The count, then the first of those that are pending.
+        let first = match reply.as_slice() {
+            [RedisResult::Int64(0), ..] => Some(last),
+            [RedisResult::Int64(_), first, ..] => id(first),
+            _ => None,
+        };
+        let first = first.ok_or_else(|| unreadable("XPENDING"))?;
+        self.call("XTRIM", &[Text(COMMANDS), Text("MINID"), Text("~"), Id(first)]).await.map(drop)
+    }
+
+    fn report(&self, event: &str, cause: &str) {
+        print(trace::error_line(timestamp(now()), event, cause));
+    }
+}

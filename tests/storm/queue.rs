@@ -1,0 +1,121 @@
+//! The other way in, in the storm: commands in a stream, and an intake that is started again whenever it ends, as in a
+//! cluster.
+
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::service::{faults_argument, is_spin, redis, send};
+
+/// An intake, and whoever rings for it.
+pub struct Intake {
+    task: JoinHandle<()>,
+    is_over: Arc<AtomicBool>,
+    starts: Arc<AtomicUsize>,
+}
+
+impl Intake {
+    pub fn start(mut seeds: fastrand::Rng, variables: Vec<(&'static str, &'static str)>) -> Self {
+        let (is_over, starts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (ends, count) = (is_over.clone(), starts.clone());
+        let task = tokio::spawn(async move {
+            while !ends.load(Ordering::SeqCst) {
+                let log = File::options().create(true).append(true).open("target/storm-intake.log").unwrap();
+                let mut command = Command::new(if is_spin() { "spin" } else { "target/host/order-host" });
+                command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] });
+                command.arg("intake/spin.toml").args(faults_argument(&mut seeds));
+                command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+                if is_spin() {
+                    command.process_group(0);
+                }
+                let mut child = command.spawn().expect("`make test` builds it");
+                count.fetch_add(1, Ordering::SeqCst);
+                while child.try_wait().unwrap().is_none() && !ends.load(Ordering::SeqCst) {
+                    ring().await;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                send(&child, "-KILL");
+                let _ = child.wait().await;
+            }
+        });
+        Self { task, is_over, starts }
+    }
+
+    /// Waits until no command is left, and ends it. Gives how often it was started.
+    pub async fn finish(self) -> usize {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !nothing_is_left().await {
+            assert!(Instant::now() < deadline, "commands are left; see target/storm-intake.log");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.is_over.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+        self.starts.load(Ordering::SeqCst)
+    }
+}
+
+async fn ring() {
+    if let Ok(mut redis) = try_redis().await {
+        let _ = redis::cmd("PUBLISH").arg(&["orders:doorbell", "ring"]).query_async::<i64>(&mut redis).await;
+    }
+}
+
+/// Redis is killed on the way.
+async fn try_redis() -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    let client = redis::Client::open(crate::service::variable("REDIS_URL"))?;
+    let connection = client.get_multiplexed_async_connection();
+    tokio::time::timeout(Duration::from_millis(500), connection)
+        .await
+        .unwrap_or(Err(redis::RedisError::from((redis::ErrorKind::IoError, "late"))))
+}
+
+/// Sends a command once or twice; whether it is there nobody knows, as with a `POST` without an answer.
+pub async fn order(key: &str, order: &str, token: &str, times: usize) {
+    let Ok(mut redis) = try_redis().await else { return };
+    for _ in 0..times {
+        let fields = ["orders:commands", "*", "key", key, "order", order, "token", token];
+        let mut add = redis::cmd("XADD");
+        let added = add.arg(&fields).query_async::<String>(&mut redis);
+        let _ = tokio::time::timeout(Duration::from_millis(500), added).await;
+    }
+}
+
+async fn nothing_is_left() -> bool {
+    let mut redis = redis().await;
+    // A stream that was flushed, and nobody has written to since, is no stream.
+    let groups =
+        redis::cmd("XINFO").arg(&["GROUPS", "orders:commands"]).query_async::<Vec<redis::Value>>(&mut redis).await;
+    let groups = match groups {
+        Ok(groups) => groups,
+        Err(error) => return error.to_string().contains("no such key"),
+    };
+    let Some(redis::Value::Array(fields)) = groups.into_iter().next() else { return false };
+    let number = |name: &str| {
+        fields.chunks(2).find_map(|pair| match pair {
+            [redis::Value::BulkString(field), redis::Value::Int(value)] if field == name.as_bytes() => Some(*value),
+            _ => None,
+        })
+    };
+    (number("pending"), number("lag")) == (Some(0), Some(0))
+}
+
+/// The orders that the stream of results tells of, each with its text and whether it is a replay.
+pub async fn placed() -> Vec<(Value, String, bool)> {
+    let range = ["orders:results", "-", "+"];
+    let entries: Vec<(String, Vec<String>)> =
+        redis::cmd("XRANGE").arg(&range).query_async(&mut redis().await).await.unwrap();
+    let field = |fields: &[String], name: &str| fields.chunks(2).find(|pair| pair[0] == name).unwrap()[1].clone();
+    let placed = entries.iter().filter(|(_, fields)| field(fields, "status") == "201");
+    placed
+        .map(|(_, fields)| {
+            let body = field(fields, "body");
+            (serde_json::from_str(&body).unwrap(), body, field(fields, "replayed") == "true")
+        })
+        .collect()
+}
