@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the component and pushes it as an OCI artifact: IMAGE=registry/name:tag scripts/image.sh
+# MANIFEST=intake/spin.toml makes it the image of the intake, which is the same component in another application.
 # Further arguments go to `spin registry push`, --insecure for a registry without TLS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,6 +8,12 @@ cd "$(dirname "$0")/.."
 fail() { echo "image: $*" >&2; exit 1; }
 
 image=${IMAGE:-}
+manifest=${MANIFEST:-spin.toml}
+case $manifest in
+    spin.toml) name=order ;;
+    intake/spin.toml) name=order-intake ;;
+    *) fail "MANIFEST is '$manifest', not spin.toml or intake/spin.toml" ;;
+esac
 [ -n "$image" ] || fail "say where to: make image IMAGE=registry/name:tag"
 # A tag that moves would leave two replicas with two versions.
 [[ $image =~ ^[^[:space:]]+/[^[:space:]/:]+:[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] || fail "IMAGE is '$image', not registry/name:tag"
@@ -17,11 +24,11 @@ fi
 
 scripts/toolchain.sh
 cargo build --target wasm32-wasip2 --release
-spin registry push "$@" "$image"
+spin registry push --from "$manifest" "$@" "$image"
 cat <<TEXT
 image: pushed $image. In deploy/image/kustomization.yaml the entry is now:
 images:
-  - name: order
+  - name: $name
     newName: ${image%:*}
     newTag: ${image##*:}
 TEXT

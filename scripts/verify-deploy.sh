@@ -31,7 +31,8 @@ fi
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -R deploy migrations scripts postman spin.toml versions.env "$copy"
-mkdir -p "$copy/docs/bench"
+mkdir -p "$copy/docs/bench" "$copy/intake"
+cp intake/spin.toml "$copy/intake"
 cp docs/bench/memory.json "$copy/docs/bench"
 rm -f "$copy/deploy/secrets/secrets.env"
 scripts/secrets.sh "$copy/deploy/secrets/secrets.env" >/dev/null

@@ -1,14 +1,13 @@
 """python -m check CHECKOUT KUBECTL: checks all overlays, components and examples of CHECKOUT/deploy, and that each rule still bites."""
 
 import copy
-import itertools
 import sys
 from pathlib import Path
 
 import yaml
 
 from . import broken
-from . import links, network, pods, roles  # noqa: F401  (their rules register themselves)
+from . import intake, links, network, pods, roles  # noqa: F401  (their rules register themselves)
 from .bundle import load
 from .project import Project
 from .rules import RULES, complaints
@@ -16,6 +15,8 @@ from .rules import RULES, complaints
 
 # Ours, each of which has to go with each component. The first one is the default: the README installs it, and Postman calls it.
 OVERLAYS = ("shim", "spintainer", "runtimeclass")
+# The operator starts Spin's image with `--listen`, an option that the Redis trigger refuses.
+WITHOUT = {"spintainer": {"intake"}}
 
 
 def main(checkout, kubectl):
@@ -23,11 +24,13 @@ def main(checkout, kubectl):
     project = Project.read(checkout, deploy / "secrets/secrets.env")
     components = sorted(file.parent.name for file in deploy.glob("components/*/kustomization.yaml"))
     bundles, failures = {}, []
-    for overlay, added in itertools.product(OVERLAYS, [(), *((one,) for one in components), tuple(components)]):
-        name = " + ".join((overlay, *added))
-        bundles[overlay, added] = load_with(kubectl, deploy / "overlays" / overlay, added, overlay == OVERLAYS[0])
-        found = complaints(bundles[overlay, added], project)
-        failures += [f"{name}: {rule}: {text}" for rule, text in found]
+    for overlay in OVERLAYS:
+        fitting = [name for name in components if name not in WITHOUT.get(overlay, ())]
+        for added in [(), *((one,) for one in fitting), tuple(fitting)]:
+            name = " + ".join((overlay, *added))
+            bundles[overlay, added] = load_with(kubectl, deploy / "overlays" / overlay, added, overlay == OVERLAYS[0])
+            found = complaints(bundles[overlay, added], project)
+            failures += [f"{name}: {rule}: {text}" for rule, text in found]
     others = sorted(file.parent for kind in ("examples", "overlays") for file in deploy.glob(f"{kind}/*/kustomization.yaml"))
     for folder in (one for one in others if one.name not in OVERLAYS):
         bundles[folder.name, ()] = load(kubectl, folder)

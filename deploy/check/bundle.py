@@ -6,6 +6,8 @@ import subprocess
 import yaml
 
 APP_NAME = "core.spinkube.dev/app-name"
+# The SpinApp of components/intake, or the Deployment that is made of it.
+INTAKE = "order-intake"
 
 
 @dataclasses.dataclass
@@ -17,6 +19,10 @@ class Pod:
     spec: dict
     # False where an operator writes the template, so that only parts of it are ours.
     ours: bool = True
+
+    @property
+    def is_intake(self):
+        return self.labels.get(APP_NAME) == INTAKE
 
     def ports(self):
         return [port for container in self.spec["containers"] for port in container.get("ports", [])]
@@ -60,8 +66,9 @@ class Bundle:
 
     def pods(self):
         pods = []
-        for thing in self.of("StatefulSet", "Deployment", "Job"):
-            template = thing.get("spec", {}).get("template", {})
+        for thing in self.of("StatefulSet", "Deployment", "Job", "CronJob"):
+            spec = thing.get("spec", {})
+            template = spec.get("jobTemplate", {}).get("spec", spec).get("template", {})
             if template.get("spec", {}).get("containers"):
                 labels = template.get("metadata", {}).get("labels", {})
                 pods.append(Pod(name_of(thing), labels, template["spec"]))

@@ -44,7 +44,7 @@ def _upper(name):
 def service_links(bundle, project):
     """No Service makes an environment variable that the shim would take for one of spin.toml."""
     for name, (_selector, ports) in bundle.services().items():
-        for taken in overridden(links(name, ports), project.variables):
+        for taken in overridden(links(name, ports), project.variables | project.intake_variables):
             yield f"Service/{name} makes the environment variable {taken.removeprefix('SPIN_VARIABLE_')}, which the shim takes for the variable of spin.toml"
             break
         else:

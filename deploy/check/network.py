@@ -139,7 +139,9 @@ def ways(bundle, _project):
             if not _allows(policies, server, client, port, "ingress"):
                 yield f"{server.owner} takes nothing from {client.owner} on port {port}"
     for pod, _container in app_containers(bundle):
-        if not any(_from_elsewhere(one) for one in _applying(policies, pod, "ingress")):
+        if pod.is_intake and any(True for _ in _applying(policies, pod, "ingress")):
+            yield f"{pod.owner} takes calls, and nobody has to call it"
+        if not pod.is_intake and not any(_from_elsewhere(one) for one in _applying(policies, pod, "ingress")):
             yield f"{pod.owner} takes nothing from the Ingress controller"
     for server in pods:
         if not any(True for _ in _applying(policies, server, "ingress")):
@@ -154,14 +156,14 @@ def _calls(bundle):
     """Which pod calls which address, read from its variables."""
     for pod, container in app_containers(bundle):
         given = spin_variables(container)
-        for store in ("redis_address", "pg_address"):
+        for store in ("redis_address", "pg_address", "doorbell_address"):
             address = urlsplit(given.get(store, {}).get("value", ""))
             if address.hostname:
                 yield pod, address.hostname, address.port
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             for variable in container.get("env", []):
-                if variable["name"] == "DATABASE_URL":
+                if variable["name"] in ("DATABASE_URL", "REDIS_URL"):
                     address = urlsplit(variable["value"])
                     yield pod, address.hostname, address.port or 5432
 

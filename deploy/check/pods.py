@@ -56,6 +56,8 @@ def _resource_faults(container):
 def memory(bundle, project):
     """The peak that was measured under load is below 70 % of the service's limit."""
     for pod, container in app_containers(bundle):
+        if pod.is_intake:
+            continue
         limit = quantity(container.get("resources", {}).get("limits", {}).get("memory"))
         if limit is not None and project.peak_mib * 1024**2 >= limit * 7 / 10:
             yield f"{pod.owner}: the memory limit is {limit / 1024**2:.0f} MiB, and {project.peak_mib} MiB of it were taken under load (docs/bench/memory.json): over 70 %"
@@ -121,6 +123,10 @@ def spin_variables(container):
     return {one["name"].removeprefix(prefix).lower(): one for one in given}
 
 
+# To a variable of the same container. Kubernetes puts in the value of one that stands before it, and leaves any other as it is.
+REFERENCE = re.compile(r"\$\(([A-Za-z0-9_]+)\)")
+
+
 def is_here(bundle, store):
     """Whether redis_address or pg_address is that of a Service of the bundle."""
     addresses = [spin_variables(container).get(store, {}).get("value", "") for _, container in app_containers(bundle)]
@@ -129,34 +135,46 @@ def is_here(bundle, store):
 
 @rule
 def variables(bundle, project):
-    """The component gets each variable of spin.toml, no other, and its secrets from secrets."""
+    """Each application gets each variable of its manifest, no other, and its secrets from secrets."""
     containers = list(app_containers(bundle))
-    if len(containers) != 1:
-        yield f"{len(containers)} containers have Spin variables, not one"
+    serving = [pod for pod, _container in containers if not pod.is_intake]
+    if len(serving) != 1 or len(containers) > 2:
+        yield f"{len(serving)} containers have Spin variables for the service and {len(containers) - len(serving)} for the intake, not one and one at most"
     for pod, container in containers:
+        file, known = ("intake/spin.toml", project.intake_variables) if pod.is_intake else ("spin.toml", project.variables)
         given = spin_variables(container)
         # What is empty unless it is given may be left out.
-        needed = {name for name, variable in project.variables.items() if variable.get("default") != ""}
+        needed = {name for name, variable in known.items() if variable.get("default") != ""}
         for name in needed - given.keys():
-            yield f"{pod.owner}: variable {name} of spin.toml is not given"
-        for name in given.keys() - project.variables.keys():
-            yield f"{pod.owner}: spin.toml knows no variable {name}"
+            yield f"{pod.owner}: variable {name} of {file} is not given"
+        for name in given.keys() - known.keys():
+            yield f"{pod.owner}: {file} knows no variable {name}"
         for name, variable in given.items():
-            if ("value" in variable) == ("valueFrom" in variable):
-                yield f"{pod.owner}: variable {name} needs either a value or a valueFrom"
-            if project.variables.get(name, {}).get("secret") and "secretKeyRef" not in variable.get("valueFrom", {}):
-                yield f"{pod.owner}: variable {name} is a secret and has to come from one"
-            value = variable.get("value", "")
-            if name.endswith(("_seconds", "_ms")) and not value.isdigit():
-                yield f"{pod.owner}: variable {name} is '{value}', not a number"
-            # Spin takes an address as it is for an allowed host: with its port, and with nothing after it.
-            scheme = name.endswith("_address") and project.variables.get(name, {}).get("default", "").split("://")[0]
-            if scheme and "value" in variable and not re.fullmatch(rf"{scheme}{'s?' if scheme == 'redis' else ''}://[^/@:]+:[0-9]+", value):
-                yield f"{pod.owner}: variable {name} is '{value}', not {scheme}://host:port"
+            yield from (f"{pod.owner}: variable {name} {text}" for text in _variable_faults(name, variable, known.get(name, {}), container))
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             named = [variable["name"] for variable in container.get("env", [])]
             yield from (f"{pod.owner}: {name} is given twice" for name in sorted(set(named)) if named.count(name) > 1)
+            for place, variable in enumerate(container.get("env", [])):
+                for name in REFERENCE.findall(variable.get("value", "")):
+                    if name not in named[:place]:
+                        yield f"{pod.owner}: {variable['name']} names $({name}), which does not stand before it"
+
+
+def _variable_faults(name, variable, declared, container):
+    value, secret = variable.get("value", ""), declared.get("secret")
+    if ("value" in variable) == ("valueFrom" in variable):
+        yield "needs either a value or a valueFrom"
+    sources = [variable] + [one for one in container["env"] if one["name"] in REFERENCE.findall(value)]
+    if secret and not any("secretKeyRef" in one.get("valueFrom", {}) for one in sources):
+        yield "is a secret and has to come from one"
+    if name.endswith(("_seconds", "_ms")) and not value.isdigit():
+        yield f"is '{value}', not a number"
+    # Spin takes an address as it is for an allowed host: with its port, and with nothing after it. The trigger's has the password.
+    scheme = name.endswith("_address") and declared.get("default", "").split("://")[0]
+    pattern = rf"{scheme}{'s?' if scheme == 'redis' else ''}://{'([^/@]*@)?' if secret else ''}[^/@:]+:[0-9]+"
+    if scheme and "value" in variable and not re.fullmatch(pattern, value):
+        yield f"is '{value}', not {scheme}://host:port"
 
 
 @rule
@@ -178,7 +196,7 @@ def passwords(bundle, project):
             for variable in container.get("env", []):
                 if re.search("PASSWORD|SECRET|TOKEN", variable["name"]) and variable.get("value"):
                     yield f"{pod.owner}: {variable['name']} has a literal value"
-                if re.search(r"://[^/@]*:[^/@]+@", variable.get("value") or ""):
+                if re.search(r"://[^/@]*:[^/@]+@", REFERENCE.sub("", variable.get("value") or "")):
                     yield f"{pod.owner}: {variable['name']} has a password in its address"
 
 
@@ -207,7 +225,7 @@ def hardening(bundle, _project):
         if account.get("automountServiceAccountToken") is not False:
             yield f"{name_of(account)} hands out its token"
     for pod in bundle.pods():
-        if not pod.owner.startswith(("Job/", "Cluster/")):
+        if not pod.owner.startswith(("Job/", "CronJob/", "Cluster/")) and not pod.is_intake:
             for container in pod.spec["containers"]:
                 for probe in ("livenessProbe", "readinessProbe"):
                     if probe not in container:

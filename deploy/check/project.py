@@ -9,7 +9,11 @@ from pathlib import Path
 @dataclasses.dataclass
 class Project:
     application: str
+    # Those of spin.toml, and those of intake/spin.toml
     variables: dict
+    intake_variables: dict
+    # On which the intake's trigger listens
+    channel: str
     versions: dict
     migrations: dict
     passwords: dict
@@ -20,10 +24,13 @@ class Project:
     def read(root, secrets_env):
         root = Path(root)
         spin = tomllib.loads((root / "spin.toml").read_text())
+        intake = tomllib.loads((root / "intake/spin.toml").read_text())
         postman = json.loads((root / "postman/cluster.postman_environment.json").read_text())
         return Project(
             application=spin["application"]["name"],
             variables=spin["variables"],
+            intake_variables=intake["variables"],
+            channel=intake["trigger"]["redis"][0]["channel"],
             versions=assignments(root / "versions.env"),
             migrations={path.name: path.read_text() for path in sorted((root / "migrations").glob("*.sql"))},
             passwords=assignments(secrets_env),

@@ -3,7 +3,7 @@
 import base64
 import re
 
-from .bundle import name_of
+from .bundle import INTAKE, name_of
 from .pods import app_containers, is_here, spin_variables
 from .rules import rule
 
@@ -20,23 +20,27 @@ def roles(bundle, _project):
         if database not in databases:
             yield f"{owner} asks for database {database}, which PostgreSQL has not"
     asked = [spin_variables(container).get("redis_password") for _, container in app_containers(bundle)]
+    asked += [_variable(container, "REDISCLI_AUTH") for thing in bundle.of("CronJob") for container in _containers(thing["spec"]["jobTemplate"])]
     given = [_variable(container, "REDISCLI_AUTH") for thing in bundle.of("StatefulSet") for container in _containers(thing)]
     for password in (_value(bundle, one) for one in asked if is_here(bundle, "redis_address")):
         if password is None or password not in [_value(bundle, one) for one in given]:
-            yield "the service's redis_password is not that of Redis"
+            yield "the service's redis_password, or the REDISCLI_AUTH of who rings, is not that of Redis"
+
+
+# Connections that a replica may have: Spin's pool for the service, one for each of its workers for the intake.
+POOL, WORKERS = 64, 16
 
 
 @rule
 def connections(bundle, _project):
-    """PostgreSQL takes Spin's pool of 64 from each replica, those of a rolling update included."""
+    """PostgreSQL takes those of each replica, those of a rolling update included."""
     if not is_here(bundle, "pg_address"):
         return
-    most = max(
-        [thing["spec"].get("replicas", 1) for thing in bundle.of("SpinApp", "Deployment")]
-        + [thing["spec"]["maxReplicas"] for thing in bundle.of("HorizontalPodAutoscaler")]
-    )
+    most = {thing["metadata"]["name"]: thing["spec"].get("replicas", 1) for thing in bundle.of("SpinApp", "Deployment")}
+    for thing in bundle.of("HorizontalPodAutoscaler"):
+        most[thing["spec"]["scaleTargetRef"]["name"]] = thing["spec"]["maxReplicas"]
     # maxSurge is 25 %, rounded up; ten for the migrations, the operator and people.
-    needed = 64 * (most + -(-most // 4)) + 10
+    needed = 10 + sum((WORKERS if name == INTAKE else POOL) * (count + -(-count // 4)) for name, count in most.items())
     allowed = [
         int(argument.removeprefix("max_connections="))
         for thing in bundle.of("StatefulSet")
@@ -47,7 +51,7 @@ def connections(bundle, _project):
     for thing in bundle.of("Cluster"):
         allowed.append(int(thing["spec"].get("postgresql", {}).get("parameters", {}).get("max_connections", 100)))
     if not allowed or min(allowed) < needed:
-        yield f"max_connections is {min(allowed, default='not set')}, but {most} replicas may take {needed}"
+        yield f"max_connections is {min(allowed, default='not set')}, but {' + '.join(f'{count} replicas of {name}' for name, count in most.items())} may take {needed}"
 
 
 def _logins(bundle):

@@ -1,13 +1,13 @@
 """What schemas miss. Each rule yields its complaints about a bundle, and has its broken manifests in broken/<rule>.yaml.
 
 Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom, roles.py those on
-the stores, links.py the one on what Kubernetes puts into pods.
+the stores, links.py the one on what Kubernetes puts into pods, intake.py the one on the stream's consumer and who wakes it.
 """
 
 import re
 
 from . import schemas
-from .bundle import name_of
+from .bundle import INTAKE, name_of
 
 # Of the default overlay
 NAMESPACE = "dadaev-arch-otus"
@@ -54,6 +54,7 @@ def names(bundle, _project):
 
 
 ENUMS = {
+    "concurrencyPolicy": {"Allow", "Forbid", "Replace"},
     "accessModes": {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"},
     "fsGroupChangePolicy": {"OnRootMismatch", "Always"},
     "imagePullPolicy": {"Always", "IfNotPresent", "Never"},
@@ -114,12 +115,15 @@ def versions(bundle, project):
 def executor(bundle, _project):
     """The SpinApp's executor is in the bundle, before it, under a name that no other installation has."""
     order = [name_of(thing) for thing in bundle.things]
+    spin_images = [name_of(thing) for thing in bundle.of("SpinAppExecutor") if "spinImage" in thing["spec"].get("deploymentConfig", {})]
     for app in bundle.of("SpinApp"):
         wanted = f"SpinAppExecutor/{app['spec']['executor']}"
         if wanted not in order:
             yield f"{name_of(app)}: there is no {wanted}"
         elif order.index(wanted) > order.index(name_of(app)):
             yield f"{name_of(app)} comes before {wanted}: the operator would refuse it"
+        elif wanted in spin_images and app["metadata"]["name"] == INTAKE:
+            yield f"{name_of(app)}: {wanted} has a spinImage, which the operator starts with --listen, and Spin's Redis trigger refuses that"
     for thing in bundle.of("SpinAppExecutor"):
         config = thing["spec"].get("deploymentConfig", {})
         if not thing["spec"]["createDeployment"]:
