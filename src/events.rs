@@ -1,4 +1,4 @@
-//! The feed: what became of orders, as CloudEvents 1.0, in the order in which it was committed.
+//! The feed: what became of orders, as CloudEvents 1.0, in the order of the transactions that changed them.
 //!
 //! There is no outbox table and no relay. Each order carries the id of the transaction that changed it last, and the feed
 //! reads the orders by it. So of several changes of an order only the newest may be shown. A consumer that keeps the highest

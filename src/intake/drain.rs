@@ -37,10 +37,15 @@ pub async fn drain<C: Commands>(commands: &C, answer: impl AsyncFn(&Command) -> 
         is_over: Cell::new(false),
     };
     let ended = async {
-        while drain.round().await? {}
-        drain.suspects().await
+        loop {
+            while drain.round().await? {}
+            if !drain.suspects().await? {
+                return Ok(());
+            }
+        }
     };
-    if let Err(error) = ended.await {
+    let ended: Result<(), StoreError> = ended.await;
+    if let Err(error) = ended {
         commands.report("commands left for later", &error.to_string());
     }
 }
@@ -86,11 +91,11 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         Ok(!self.is_over.get() && (may_be_more || self.taken.get() >= ROUND))
     }
 
-    /// The one that was delivered most often is the last one.
-    async fn suspects(&self) -> Result<(), StoreError> {
+    /// Whether one of them was settled: then there may be more than a page. The one that was delivered most often is the last.
+    async fn suspects(&self) -> Result<bool, StoreError> {
         let mut suspects = self.suspects.take();
         if suspects.is_empty() || self.is_over.get() {
-            return Ok(());
+            return Ok(false);
         }
         suspects.sort_by_key(|suspect| Reverse(suspect.deliveries));
         self.overdue.replace(suspects);
@@ -98,13 +103,14 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         self.work_and_trim(false).await
     }
 
-    /// What was acknowledged goes, also where a store failed: a full Redis gets room by it.
-    async fn work_and_trim(&self, with_new: bool) -> Result<(), StoreError> {
+    /// Whether a command was acknowledged. What was goes, also where a store failed: a full Redis gets room by it.
+    async fn work_and_trim(&self, with_new: bool) -> Result<bool, StoreError> {
         let worked = self.work(with_new).await;
-        if let Some(last) = self.last.take() {
+        let last = self.last.take();
+        if let Some(last) = last {
             self.commands.trim(last).await?;
         }
-        worked
+        worked.map(|()| last.is_some())
     }
 
     /// Keeps as many commands in work as there are workers, and takes the next one meanwhile. They lie side by side: nested,

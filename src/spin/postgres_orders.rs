@@ -148,16 +148,16 @@ impl OrderStore for PostgresOrderStore<'_> {
         };
         let mut page = Events { epoch: 0, events: Vec::new() };
         for mut row in self.query(include_str!("sql/list_events.sql"), &parameters).await? {
-            let feed = row.split_off(11);
-            let [DbValue::Int64(epoch), DbValue::Boolean(has_expired), held_back] = &feed[..] else {
+            let feed = (row.pop(), row.pop(), row.pop());
+            let (Some(held_back), Some(DbValue::Boolean(has_expired)), Some(DbValue::Int64(epoch))) = feed else {
                 return Err(StoreError::Broken("the feed has other columns than the statement names".into()));
             };
-            if *has_expired {
+            if has_expired {
                 return Ok(None);
             }
-            if page.epoch != *epoch {
-                page.epoch = *epoch;
-                warn_of(held_back);
+            if page.epoch != epoch {
+                page.epoch = epoch;
+                warn_of(&held_back);
             }
             if !matches!(row.first(), Some(DbValue::DbNull)) {
                 page.events.push(event(row)?);

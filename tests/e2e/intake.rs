@@ -131,6 +131,34 @@ async fn without_postgres_commands_wait_and_are_claimed_once_it_is_back() {
     }
 }
 
+#[tokio::test]
+async fn what_is_trimmed_is_what_the_group_is_done_with() {
+    let intake = Intake::start().await;
+    // Else a stream this short is not trimmed at all.
+    let _: String = intake.redis(&["CONFIG", "SET", "stream-node-max-entries", "1"]).await;
+    let ids = async || {
+        let entries: Vec<(String, Vec<String>)> = intake.redis(&["XRANGE", "orders:commands", "-", "+"]).await;
+        entries.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    intake.order(&fresh_key(), ORDER).await;
+    intake.ring().await;
+    intake.results(1).await;
+    let done = ids().await;
+    intake.order(&fresh_key(), ORDER).await;
+    // Another replica has it in work.
+    let read = ["XREADGROUP", "GROUP", "intake", "other", "COUNT", "1", "STREAMS", "orders:commands", ">"];
+    let _: redis::Value = intake.redis(&read).await;
+    intake.order(&fresh_key(), ORDER).await;
+    let there = ids().await;
+    intake.ring().await;
+    intake.results(2).await;
+    let started = Instant::now();
+    while ids().await == there {
+        assert!(started.elapsed() < SETTLES_WITHIN, "nothing is trimmed");
+    }
+    assert_eq!(ids().await, there[done.len()..], "what is pending stays");
+}
+
 /// Sends commands until Redis is gone, and gives the keys of those that it said it has.
 async fn send_until_it_is_gone(mut redis: redis::aio::MultiplexedConnection) -> Vec<String> {
     let mut added = Vec::new();
