@@ -84,6 +84,8 @@ async fn an_entry_of_redis_that_is_copied_to_another_client_is_not_replayed() {
     let key = fresh_key();
     let of_web = place(&app, "token-web", &key, ORDER).await;
     let [from, to] = ["web", "shop"].map(|client| format!("{prefix}:{client}:{key}"));
+    // Written behind the answer.
+    assert!(!super::support::entry(&from, |entry| !entry.is_empty()).await.is_empty(), "no entry is written");
     let copied: u8 = redis::cmd("COPY").arg(from).arg(to).query_async(&mut redis().await).await.unwrap();
     assert_eq!(copied, 1);
     let of_shop = place(&app, "token-shop", &key, ORDER).await;

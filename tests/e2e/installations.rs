@@ -95,10 +95,11 @@ async fn a_database_with_another_default_isolation_changes_nothing() {
 #[tokio::test]
 async fn a_read_only_postgresql_is_unavailable_until_it_can_be_written_to() {
     let database = Database::create().await;
-    let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
-    let known = fresh_key();
+    let (known, prefix) = (fresh_key(), fresh_key());
+    let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &prefix)]).await;
     let placed = app.place(&known, ORDER).await;
     assert_eq!(placed.status, 201);
+    assert!(!entry(&format!("{prefix}::{known}"), |entry| !entry.is_empty()).await.is_empty(), "no entry is written");
     database.set("default_transaction_read_only = on").await;
     // As a restart or a failover would: the sessions that were open still write.
     let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
