@@ -3,7 +3,7 @@
 # Each tests/mutants/*.patch is one way; its first lines say what is wrong and which test has to notice.
 # Arguments name single ones: scripts/mutants.sh no_unique upsert; --check only sees that each patch still applies.
 # It works in target/mutants/, a copy of this checkout with stores of its own, one port above REDIS_PORT and PG_PORT.
-# Mutants whose tests are native need neither these nor the host, and take seconds.
+# Mutants whose tests are native do without the host, all but `--test stores` without the stores too, and take seconds.
 # So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -132,12 +132,15 @@ new_stores() {
     eval "$exports"
 }
 changes_schema() { files_of "$1" | grep -q '^migrations/'; }
-need_host() {
-    local name tests
+# Whether a test of these mutants is one of those.
+any_test_is() {
+    local name tests pattern=$1
     # Not piped into grep, which would end the loop at its first match, and so the pipe as a failure.
-    tests=$(for name; do test_of "$name"; done)
-    grep -qE '(--test e2e|-p order-host) ' <<<"$tests"
+    tests=$(for name in "${@:2}"; do test_of "$name"; done)
+    grep -qE "($pattern) " <<<"$tests"
 }
+need_host() { any_test_is '--test e2e|-p order-host' "$@"; }
+need_stores() { need_host "$@" || any_test_is '--test stores' "$@"; }
 
 if [ -n "$check_only" ]; then
     copy=$(mktemp -d)
@@ -165,7 +168,7 @@ for name in "${names[@]}"; do apply "$name" --dry-run; done
 unset REDIS_URL DATABASE_URL ORDER_LOCAL_DIR PG_SERVICE_PASSWORD "${!SPIN_VARIABLE_@}"
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 1)) PG_PORT=$((${PG_PORT:-15432} + 1))
 trap 'stop; exit 130' INT TERM
-if need_host "${names[@]}"; then
+if need_stores "${names[@]}"; then
     trap 'cd "$copy" && scripts/services.sh clean >/dev/null 2>&1 || true' EXIT
     new_stores
 fi

@@ -62,6 +62,7 @@ step tests/commands.sh
 step scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
+step cargo test --test stores
 if on_bundled_host; then step cargo test -p order-host --profile host --no-run; fi
 step cargo test --no-run
 for RUNTIME in "${runtimes[@]}"; do

@@ -2,7 +2,8 @@
 //!
 //! Every key and every order is a client's: what belongs to another one is not there.
 //!
-//! The documentation of each method is its contract.
+//! The documentation of each method is its contract. `tests/laws/stores/` checks it, on the real stores and on those that the
+//! tests put in their place.
 
 use uuid::Uuid;
 
@@ -123,7 +124,8 @@ impl From<serde_json::Error> for StoreError {
 /// Where orders are kept for good. Each call has one deadline, and each write is one statement.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait OrderStore {
-    /// Inserts `order` unless `key` has a row; waits for a concurrent insert of the key to commit or fail.
+    /// Inserts `order` unless `key` has a row; waits for a concurrent insert of the key, or a concurrent change of its order,
+    /// to commit or fail.
     ///
     /// # Errors
     ///

@@ -96,7 +96,8 @@ impl OrderStore for MemoryOrders {
         self.statement()?;
         let rows = self.rows.borrow();
         let is_it = |(owner, taken, ..): &&(String, String, _, _)| owner == client.as_str() && taken == key.as_str();
-        let (.., fingerprint, order) = rows.iter().find(is_it).unwrap();
+        let row = rows.iter().find(is_it).ok_or_else(|| StoreError::Unavailable("the key has no row".into()))?;
+        let (.., fingerprint, order) = row;
         Ok(KeyRecord { fingerprint: *fingerprint, answer: Answer::of(order)? })
     }
 
@@ -148,14 +149,9 @@ impl OrderStore for MemoryOrders {
             .map(|(.., order)| order.clone())
             .collect();
         found.sort_by_key(|order| std::cmp::Reverse(order.id));
-        let (mut bytes, count) = (0, found.len());
-        let fits = move |order: &Order| {
-            let fits = bytes < PAGE_BYTES;
-            bytes += serde_json::to_vec(&order.placed.items).unwrap().len();
-            bytes += order.placed.comment.as_ref().map_or(0, String::len);
-            fits
-        };
-        let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(fits).collect();
+        let count = found.len();
+        let mut fits = until_full();
+        let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(|order| fits(order)).collect();
         Ok(Page { has_more: orders.len() < count, orders })
     }
 
@@ -167,7 +163,7 @@ impl OrderStore for MemoryOrders {
     ) -> Result<Option<Events>, StoreError> {
         self.statement()?;
         let epoch = self.epoch.get();
-        if after.is_some_and(|after| after.epoch != epoch) {
+        if after.is_some_and(|after| after.epoch != epoch || after.xid > self.statements.get().into()) {
             return Ok(None);
         }
         let (rows, changes) = (self.rows.borrow(), self.changes.borrow());
@@ -177,12 +173,24 @@ impl OrderStore for MemoryOrders {
             .filter(|event| after.is_none_or(|after| (event.xid, event.order.id) > (after.xid, after.order_id)))
             .collect();
         events.sort_by_key(|event| (event.xid, event.order.id));
-        events.truncate(limit as usize);
+        let mut fits = until_full();
+        let events = events.into_iter().take(limit as usize).take_while(|event| fits(&event.order)).collect();
         Ok(Some(Events { epoch, events }))
     }
 
     async fn check(&self) -> Result<(), StoreError> {
         self.statement()
+    }
+}
+
+/// Whether a page that holds those before takes one order more.
+fn until_full() -> impl FnMut(&Order) -> bool {
+    let mut bytes = 0;
+    move |order| {
+        let fits = bytes < PAGE_BYTES;
+        bytes += serde_json::to_vec(&order.placed.items).unwrap().len();
+        bytes += order.placed.comment.as_ref().map_or(0, String::len);
+        fits
     }
 }
 

@@ -1,0 +1,87 @@
+//! The laws of the stores (`tests/laws/stores/`), over the stores in memory and over the real Redis and PostgreSQL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
+#[macro_use]
+#[path = "../laws/stores/mod.rs"]
+mod laws;
+mod postgres_orders;
+#[path = "../proxy/mod.rs"]
+mod proxy;
+mod real;
+mod redis_keys;
+
+/// What the other tests put in place of the stores. Nothing waits there, so the laws of `meanwhile` and `late_commits` mean nothing to them.
+mod memory {
+    use super::in_memory::{TestApp, redis_key};
+    use super::laws::Stores;
+    use order::client::ClientName;
+    use order::idempotency::IdempotencyKey;
+    use order::stores::{KeyStore, OrderStore, StoreError};
+
+    impl Stores for TestApp {
+        fn keys(&self) -> &impl KeyStore {
+            &self.keys
+        }
+
+        fn orders(&self) -> &impl OrderStore {
+            &self.orders
+        }
+
+        async fn entry(&self, client: &ClientName, key: &IdempotencyKey) -> Option<Vec<u8>> {
+            self.keys.records.borrow().get(&redis_key(client, key)).cloned()
+        }
+
+        async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>) {
+            let mut records = self.keys.records.borrow_mut();
+            records.remove(&redis_key(client, key));
+            records.extend(entry.map(|entry| (redis_key(client, key), entry.to_vec())));
+        }
+
+        fn set_reachable(&self, is_reachable: bool) {
+            self.keys.is_down.set(!is_reachable);
+            self.orders.failure.replace((!is_reachable).then(|| StoreError::Unavailable("it is cut off".into())));
+        }
+    }
+
+    async fn stores() -> TestApp {
+        TestApp::default()
+    }
+
+    laws!(keys, stores);
+    laws!(orders, stores);
+    laws!(lists, stores);
+    laws!(feed, stores);
+}
+
+/// Needs both, as `scripts/services.sh migrate` starts them and `scripts/services.sh env` names them.
+mod redis_and_postgres {
+    use super::real::RealStores;
+
+    async fn stores() -> RealStores {
+        RealStores::start(false).await
+    }
+
+    laws!(keys, stores);
+    laws!(orders, stores);
+    laws!(lists, stores);
+    laws!(feed, stores);
+    laws!(meanwhile, stores);
+    laws!(late_commits, stores);
+}
+
+/// The same where every order is placed by the statement for several.
+mod in_groups {
+    use super::real::RealStores;
+
+    async fn stores() -> RealStores {
+        RealStores::start(true).await
+    }
+
+    laws!(orders, stores);
+    laws!(feed, stores);
+    laws!(meanwhile, stores);
+    laws!(late_commits, stores);
+}

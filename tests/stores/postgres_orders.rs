@@ -1,0 +1,297 @@
+//! `OrderStore` over the real PostgreSQL, with the component's statements, each in a session of its own.
+
+use chrono::DateTime;
+use order::client::ClientName;
+use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
+use order::order::{Item, NewOrder, Order, Status, Timestamp};
+use order::settings::Settings;
+use order::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
+use serde_json::{Value, json};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Json;
+use tokio_postgres::{Client, Error, NoTls, Row};
+use uuid::Uuid;
+
+use super::laws::Write;
+
+pub struct PostgresOrders {
+    address: String,
+    /// Whether each order is placed together with another client's, by the statement for several.
+    in_groups: bool,
+}
+
+/// What is to be placed.
+#[derive(Clone, Copy)]
+struct New<'a> {
+    client: &'a ClientName,
+    key: &'a IdempotencyKey,
+    fingerprint: Fingerprint,
+    order: &'a Order,
+}
+
+impl New<'_> {
+    /// As `jsonb_to_recordset` reads it.
+    fn to_json(self) -> Value {
+        let placed = &self.order.placed;
+        let fingerprint: String = self.fingerprint.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        json!({
+            "order_id": self.order.id, "idempotency_key": self.key.as_str(), "fingerprint": format!("\\x{fingerprint}"),
+            "customer_id": placed.customer_id, "currency": placed.currency, "items": placed.items,
+            "comment": placed.comment, "total_amount": placed.total_amount,
+            "created_at_ms": self.order.created_at.timestamp_millis(), "client": self.client.as_str(),
+        })
+    }
+}
+
+impl PostgresOrders {
+    pub fn new(settings: &Settings, in_groups: bool) -> Self {
+        Self { address: settings.pg_address.clone(), in_groups }
+    }
+
+    async fn session(&self) -> Result<Client, Error> {
+        let (client, connection) = tokio_postgres::connect(&self.address, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    pub async fn begin(&self, client: &ClientName, writes: &[Write<'_>]) -> Held {
+        let session = self.session().await.unwrap();
+        session.batch_execute("BEGIN").await.unwrap();
+        for write in writes {
+            match *write {
+                Write::Place(key, order) => {
+                    let fingerprint = Fingerprint::of(&order.placed);
+                    assert_eq!(place_alone(&session, New { client, key, fingerprint, order }).await.unwrap(), 1);
+                }
+                Write::Change(order, status) => {
+                    let changed = change(&session, client, order.id, &[order.version], status, order.created_at).await;
+                    assert!(changed.unwrap().is_some());
+                }
+            }
+        }
+        Held(session)
+    }
+
+    /// Which of them are there under their own ids.
+    async fn are_placed(&self, all: [New<'_>; 2]) -> Result<[Placement; 2], Error> {
+        let clients = all.map(|new| new.client.as_str());
+        let ids = all.map(|new| new.order.id.to_string());
+        let rows = self
+            .session()
+            .await?
+            .query(include_str!("../../src/spin/sql/find_placed.sql"), &[&clients.as_slice(), &ids.as_slice()])
+            .await?;
+        let is_there = |new: New<'_>| rows.iter().any(|row| row.get::<_, Uuid>(0) == new.order.id);
+        Ok(all.map(|new| if is_there(new) { Placement::Placed } else { Placement::KeyTaken }))
+    }
+
+    /// The first of them, together with the other one.
+    async fn place_together(&self, all: [New<'_>; 2]) -> Result<Placement, Error> {
+        let statement = include_str!("../../src/spin/sql/place_orders.sql");
+        let count = self.session().await?.execute(statement, &[&Json(all.map(New::to_json))]).await?;
+        if count == 2 {
+            return Ok(Placement::Placed);
+        }
+        let [placement, other] = self.are_placed(all).await?;
+        assert_eq!(other, Placement::Placed, "nobody else has its key");
+        Ok(placement)
+    }
+}
+
+/// An open transaction.
+pub struct Held(Client);
+
+impl Held {
+    pub async fn commit(self) {
+        self.0.batch_execute("COMMIT").await.unwrap();
+    }
+
+    pub async fn abort(self) {
+        self.0.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+async fn place_alone(session: &Client, New { client, key, fingerprint, order }: New<'_>) -> Result<u64, Error> {
+    let placed = &order.placed;
+    session
+        .execute(
+            include_str!("../../src/spin/sql/place_order.sql"),
+            &[
+                &order.id,
+                &key.as_str(),
+                &fingerprint.0.as_slice(),
+                &placed.customer_id,
+                &placed.currency,
+                &Json(&placed.items),
+                &placed.comment,
+                &placed.total_amount,
+                &order.created_at.timestamp_millis(),
+                &client.as_str(),
+            ],
+        )
+        .await
+}
+
+async fn change(
+    session: &Client,
+    client: &ClientName,
+    id: Uuid,
+    versions: &[i64],
+    status: Status,
+    now: Timestamp,
+) -> Result<Option<Order>, Error> {
+    let versions: Vec<_> = versions.iter().map(i64::to_string).collect();
+    let sources: Vec<_> = status.sources().iter().map(|source| source.as_str()).collect();
+    let statement = include_str!("../../src/spin/sql/change_order.sql");
+    let now = now.timestamp_millis();
+    let (versions, sources) = (versions.join(","), sources.join(","));
+    let row =
+        session.query_opt(statement, &[&id, &versions, &status.as_str(), &sources, &now, &client.as_str()]).await?;
+    Ok(row.as_ref().map(order))
+}
+
+/// As the component tells them apart.
+fn failure(error: Error) -> StoreError {
+    let code = error.code().map_or("", SqlState::code);
+    let text = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    match ["22", "23", "42"].iter().any(|class| code.starts_with(class)) {
+        true => StoreError::Broken(text),
+        false => StoreError::Unavailable(text),
+    }
+}
+
+fn order(row: &Row) -> Order {
+    let Json(items): Json<Vec<Item>> = row.get(3);
+    Order {
+        id: row.get(0),
+        created_at: DateTime::from_timestamp_millis(row.get(6)).unwrap(),
+        placed: NewOrder {
+            customer_id: row.get(1),
+            currency: row.get(2),
+            items,
+            comment: row.get(4),
+            total_amount: row.get(5),
+        },
+        status: Status::parse(row.get(7)).unwrap(),
+        version: row.get(8),
+    }
+}
+
+impl OrderStore for PostgresOrders {
+    async fn place(
+        &self,
+        client: &ClientName,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+        order: &Order,
+    ) -> Result<Placement, StoreError> {
+        let new = New { client, key, fingerprint, order };
+        if self.in_groups {
+            let (others, id) = (super::laws::fresh_client(), Uuid::from_u128(fastrand::u128(..)));
+            let other = Order { id, ..order.clone() };
+            // Where it fails, each of the two goes alone.
+            if let Ok(placement) = self.place_together([new, New { client: &others, order: &other, ..new }]).await {
+                return Ok(placement);
+            }
+        }
+        let session = self.session().await.map_err(failure)?;
+        match place_alone(&session, new).await {
+            Ok(0) => Ok(Placement::KeyTaken),
+            Ok(_) => Ok(Placement::Placed),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Err(StoreError::KeyInUse(error.to_string()))
+            }
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+        let statement = include_str!("../../src/spin/sql/find_by_key.sql");
+        let session = self.session().await.map_err(failure)?;
+        let row = session.query_opt(statement, &[&client.as_str(), &key.as_str()]).await.map_err(failure)?;
+        let row = row.ok_or_else(|| StoreError::Unavailable("the key has no row".into()))?;
+        let fingerprint = Fingerprint(row.get::<_, &[u8]>(9).try_into().unwrap());
+        Ok(KeyRecord { fingerprint, answer: Answer::of(&order(&row))? })
+    }
+
+    async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
+        let statement = include_str!("../../src/spin/sql/find_order.sql");
+        let session = self.session().await.map_err(failure)?;
+        let row = session.query_opt(statement, &[&client.as_str(), &id]).await.map_err(failure)?;
+        Ok(row.as_ref().map(order))
+    }
+
+    async fn change(
+        &self,
+        client: &ClientName,
+        id: Uuid,
+        versions: &[i64],
+        status: Status,
+        now: Timestamp,
+    ) -> Result<Option<Order>, StoreError> {
+        let session = self.session().await.map_err(failure)?;
+        change(&session, client, id, versions, status, now).await.map_err(failure)
+    }
+
+    async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
+        let session = self.session().await.map_err(failure)?;
+        let rows = session
+            .query(
+                include_str!("../../src/spin/sql/list_orders.sql"),
+                &[
+                    &filter.customer_id,
+                    &filter.status.map(Status::as_str),
+                    &filter.idempotency_key.as_ref().map(IdempotencyKey::as_str),
+                    &filter.before,
+                    &i64::from(limit),
+                    &(PAGE_BYTES as i64),
+                    &client.as_str(),
+                ],
+            )
+            .await
+            .map_err(failure)?;
+        Ok(Page { orders: rows.iter().map(order).collect(), has_more: rows.last().is_some_and(|row| row.get(9)) })
+    }
+
+    async fn events(
+        &self,
+        client: &ClientName,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Option<Events>, StoreError> {
+        let from = after.unwrap_or(Position::start(0));
+        let session = self.session().await.map_err(failure)?;
+        let rows = session
+            .query(
+                include_str!("../../src/spin/sql/list_events.sql"),
+                &[
+                    &client.as_str(),
+                    &from.xid.to_string(),
+                    &from.order_id,
+                    &i64::from(limit),
+                    &after.map(|after| after.epoch),
+                    &(PAGE_BYTES as i64),
+                ],
+            )
+            .await
+            .map_err(failure)?;
+        let event = |row: &Row| Event {
+            order: order(row),
+            at: DateTime::from_timestamp_millis(row.get(9)).unwrap(),
+            xid: row.get::<_, &str>(10).parse().unwrap(),
+        };
+        // There is one row at least, which may have the feed's own columns alone.
+        let has_expired: bool = rows[0].get(12);
+        let shown = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some());
+        Ok((!has_expired).then(|| Events { epoch: rows[0].get(11), events: shown.map(event).collect() }))
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        // The newest migration is a matter of the component's.
+        let first = "20261123000000_create_orders";
+        let statement = include_str!("../../src/spin/sql/check_schema.sql");
+        let count = self.session().await.map_err(failure)?.execute(statement, &[&first, &first]).await;
+        assert_eq!(count.map_err(failure)?, 1);
+        Ok(())
+    }
+}

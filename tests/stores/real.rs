@@ -1,0 +1,100 @@
+//! The real Redis and PostgreSQL, each behind a proxy, asked natively with what the component asks them: its settings, record
+//! and statements. The glue that asks them by way of Spin is tested in `tests/e2e/`.
+
+use order::client::ClientName;
+use order::idempotency::IdempotencyKey;
+use order::settings::Settings;
+use order::stores::{KeyStore, OrderStore};
+
+use super::laws::{SharedStores, Stores, Write};
+use super::postgres_orders::{Held, PostgresOrders};
+use super::proxy::Proxy;
+use super::redis_keys::RedisKeys;
+
+pub struct RealStores {
+    keys: RedisKeys,
+    orders: PostgresOrders,
+    proxies: [Proxy; 2],
+    /// Where others write, and nobody cuts them off.
+    others: PostgresOrders,
+}
+
+/// One that the environment has, or the default of `spin.toml`.
+fn variable(name: &str) -> String {
+    std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).unwrap_or_else(|_| match name {
+        "redis_user" | "redis_password" | "pg_ca" | "clients" => String::new(),
+        "redis_key_prefix" => "laws".to_owned(),
+        "pg_sslmode" => "disable".to_owned(),
+        "key_retention_seconds" => "600".to_owned(),
+        "redis_deadline_ms" => "250".to_owned(),
+        "pg_deadline_ms" => "3000".to_owned(),
+        "body_deadline_ms" => "10000".to_owned(),
+        _ => panic!("{name} has no value; run this through `make test`"),
+    })
+}
+
+fn settings(redis_address: &str, pg_address: &str) -> Settings {
+    let value = |name: &str| match name {
+        "redis_address" => redis_address.to_owned(),
+        "pg_address" => pg_address.to_owned(),
+        name => variable(name),
+    };
+    Settings::parse(|name| Ok(value(name))).unwrap()
+}
+
+impl RealStores {
+    pub async fn start(in_groups: bool) -> Self {
+        let [redis, postgres] = [variable("redis_address"), variable("pg_address")];
+        let upstream = |address: &str| address.split_once("://").expect("scheme://host:port").1.to_owned();
+        let proxies = [Proxy::start(upstream(&redis)).await, Proxy::start(upstream(&postgres)).await];
+        let [redis_port, pg_port] = [proxies[0].port, proxies[1].port];
+        let own = settings(&format!("redis://127.0.0.1:{redis_port}"), &format!("postgres://127.0.0.1:{pg_port}"));
+        Self {
+            keys: RedisKeys::new(&own),
+            orders: PostgresOrders::new(&own, in_groups),
+            proxies,
+            others: PostgresOrders::new(&settings(&redis, &postgres), in_groups),
+        }
+    }
+}
+
+impl Stores for RealStores {
+    fn keys(&self) -> &impl KeyStore {
+        &self.keys
+    }
+
+    fn orders(&self) -> &impl OrderStore {
+        &self.orders
+    }
+
+    async fn entry(&self, client: &ClientName, key: &IdempotencyKey) -> Option<Vec<u8>> {
+        self.keys.get(client, key).await.unwrap()
+    }
+
+    async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>) {
+        match entry {
+            Some(entry) => self.keys.set(client, key, entry).await.unwrap(),
+            None => self.keys.delete(client, key).await.unwrap(),
+        }
+    }
+
+    fn set_reachable(&self, is_reachable: bool) {
+        self.proxies.iter().for_each(if is_reachable { Proxy::pass } else { Proxy::refuse });
+    }
+}
+
+impl SharedStores for RealStores {
+    type Held = Held;
+
+    async fn begin(&self, client: &ClientName, writes: &[Write<'_>]) -> Held {
+        self.others.begin(client, writes).await
+    }
+
+    async fn commit(&self, held: Held) {
+        held.commit().await;
+    }
+
+    async fn abort(&self, held: Held) {
+        held.abort().await;
+    }
+}
