@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The long proof, whose figures stand in docs/reliability.md: crash points, a lying Redis, clients that leave,
-# restarts, a silent Redis, a frozen path to PostgreSQL, storms.
-#   scripts/prove.sh [--brief] [--storms N] [--seconds S] [--seed SEED] [--cuts N]
+# restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
+#   scripts/prove.sh [--brief] [--storms N] [--seconds S] [--seed SEED] [--cuts N] [--failovers N]
 # The bundled host serves, RUNTIME=spin takes Spin, where no host call can be made to fail.
 # Storm number i has the seed SEED + i. `make fuzz` and `make mutants` are the other two parts.
 # --brief is what `make test` runs: one storm of 25 s, less of the rest, and no lying Redis, which the e2e tests have.
@@ -11,12 +11,12 @@ cd "$(dirname "$0")/.."
 usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
 fail() { echo "prove: $*" >&2; usage >&2; exit 2; }
 
-storms=5 seconds=60 cuts=1000 restarts=10 silence=30 freeze=48 liar=1 seed=$((RANDOM * 32768 + RANDOM))
+storms=5 seconds=60 cuts=1000 restarts=10 silence=30 freeze=48 failovers=20 liar=1 seed=$((RANDOM * 32768 + RANDOM))
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit ;;
-        --brief) storms=1 seconds=25 restarts=3 silence=6 freeze=6 liar=; shift ;;
-        --storms | --seconds | --seed | --cuts)
+        --brief) storms=1 seconds=25 restarts=3 silence=6 freeze=6 failovers=2 liar=; shift ;;
+        --storms | --seconds | --seed | --cuts | --failovers)
             [[ ${2:-} =~ ^[0-9]{1,9}$ ]] || fail "$1 needs a number"
             printf -v "${1#--}" '%d' "$((10#$2))" # 08 is eight, too
             shift 2
@@ -33,8 +33,8 @@ mkdir -p target
 run() {
     echo "== $*"
     "$@" 2>>"$log" | tee -a "$counts" |
-        grep --line-buffered -E '^(test .* \.\.\. )?(crash points|cuts|restarts|silence|freeze|storm): |^test .* (ok|FAILED)$' |
-        sed -u -E 's/^test .* \.\.\. (crash points|cuts|restarts|silence|freeze|storm): /\1: /' ||
+        grep --line-buffered -E '^(test .* \.\.\. )?(crash points|cuts|restarts|silence|freeze|failover|storm): |^test .* (ok|FAILED)$' |
+        sed -u -E 's/^test .* \.\.\. (crash points|cuts|restarts|silence|freeze|failover|storm): /\1: /' ||
         { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
 }
 
@@ -55,9 +55,9 @@ eval "$exports"
 [ "$RUNTIME" = spin ] || run cargo test -p order-host --profile host --test crash_points --test intake_crash_points -- --nocapture
 [ -z "$liar" ] || run cargo test --test e2e redis_liar
 run cargo test --test storm history::
-CUTS=$cuts STORM_SEED=$seed RESTARTS=$restarts SILENCE_SECONDS=$silence FREEZE_SECONDS=$freeze \
-    run scripts/storm.sh cuts:: restarts:: silence:: freeze::
-for part in cuts restarts silence freeze; do
+CUTS=$cuts STORM_SEED=$seed RESTARTS=$restarts SILENCE_SECONDS=$silence FREEZE_SECONDS=$freeze FAILOVERS=$failovers \
+    run scripts/storm.sh cuts:: restarts:: silence:: freeze:: failover::
+for part in cuts restarts silence freeze 'failover: synchronous' 'failover: asynchronous'; do
     grep -qE "^(test .* \.\.\. )?$part: " "$counts" || { echo "prove: nothing of $part ran; see $counts" >&2; exit 1; }
 done
 for ((storm = 1; storm <= storms; storm++)); do

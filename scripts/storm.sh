@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Storms against stores of their own, which are killed on the way; they and their data are gone at the end.
-# STORM_SEED, STORM_SECONDS, CUTS, RESTARTS, SILENCE_SECONDS and FREEZE_SECONDS choose the run. Arguments go to the test binary.
+# STORM_SEED, STORM_SECONDS, CUTS, RESTARTS, SILENCE_SECONDS, FREEZE_SECONDS and FAILOVERS choose the run. Arguments go to the test binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,10 @@ if command -v flock >/dev/null; then
     exec 8>"$PWD/.local/storm.lock"
     flock -n 8 || fail "another storm runs in this checkout"
 fi
-trap 'scripts/services.sh clean 8>&-' EXIT
+# For servers that a failover makes: whoever runs PostgreSQL has to reach it, and may not be able to enter the checkout.
+FAILOVER_DIR=$(mktemp -d /var/tmp/order-failover.XXXXXX)
+export FAILOVER_DIR
+trap 'scripts/services.sh clean 8>&-; rm -rf "$FAILOVER_DIR"' EXIT
 trap 'exit 130' INT TERM
 scripts/services.sh migrate 8>&-
 exports=$(scripts/services.sh env)

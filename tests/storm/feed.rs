@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::service::owner;
-
 /// What a consumer keeps, in one transaction with its cursor: of each order the highest version and its status.
 type Table = BTreeMap<String, (i64, String)>;
 
@@ -26,10 +24,10 @@ impl Consumer {
         Self { http, urls, name, token, table: Table::new(), paths: vec!["/events?limit=7".to_owned()], events: 0 }
     }
 
-    /// Reads until then. Now and then it dies before it has kept a page, or begins again with one that it had before. Some
+    /// Reads until it is over. Now and then it dies before it has kept a page, or begins again with one that it had before. Some
     /// orders that it hears of it confirms, so that there are changes to hear of.
-    pub async fn consume(mut self, mut random: fastrand::Rng, ends: Instant) -> Self {
-        while Instant::now() < ends {
+    pub async fn consume(mut self, mut random: fastrand::Rng, is_over: impl Fn() -> bool) -> Self {
+        while !is_over() {
             let at = if random.u8(..20) == 0 { random.usize(..self.paths.len()) } else { self.paths.len() - 1 };
             let url = self.urls[random.usize(..self.urls.len())].clone();
             let Some((events, next)) = self.page(&url, &self.paths[at]).await else {
@@ -83,7 +81,7 @@ impl Consumer {
     }
 
     /// Reads on to the end, and compares. Gives how many events it was shown, and of how many orders.
-    pub async fn finish(mut self) -> (usize, usize) {
+    pub async fn finish(mut self, owner: &tokio_postgres::Client) -> (usize, usize) {
         let deadline = Instant::now() + Duration::from_secs(30);
         let sql = "SELECT order_id::text, version, status FROM orders WHERE client = $1";
         loop {
@@ -91,7 +89,7 @@ impl Consumer {
             if let Some((events, next)) = self.page(&url, &self.paths[at]).await {
                 self.keep(events, at, next);
             }
-            let rows = owner().await.query(sql, &[&self.name]).await.unwrap();
+            let rows = owner.query(sql, &[&self.name]).await.unwrap();
             let rows: Table = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
             if self.table == rows {
                 return (self.events, rows.len());

@@ -93,6 +93,29 @@ pub fn check(events: &[Event], rows: &[Row]) -> BTreeSet<Violation> {
     broken
 }
 
+/// The same, counted in words, and whether nothing is broken. What is broken is printed with all that was seen of its key.
+pub fn judge(events: &[Event], rows: &[Row]) -> (String, bool) {
+    let violations = check(events, rows);
+    for violation in &violations {
+        println!("{violation:?}");
+        events.iter().filter(|event| event.key == violation.key()).for_each(|event| println!("  {event:?}"));
+        rows.iter().filter(|row| row.key == violation.key()).for_each(|row| println!("  {row:?}"));
+    }
+    let [mut duplicates, mut lost, mut wrong, mut other] = [0; 4];
+    for violation in &violations {
+        *match violation {
+            Violation::Duplicate(_) => &mut duplicates,
+            Violation::Lost(_) => &mut lost,
+            Violation::WrongReplay(_) | Violation::WrongOwner(_) => &mut wrong,
+            Violation::Unsettled(_) | Violation::Unexpected(..) => &mut other,
+        } += 1;
+    }
+    let counts = format!(
+        "{duplicates} duplicates, {lost} lost acknowledged orders, {wrong} wrong replays, {other} other violations"
+    );
+    (counts, violations.is_empty())
+}
+
 fn check_key(key: usize, events: &[&Event], rows: &[&Row], broken: &mut BTreeSet<Violation>) {
     if rows.len() > 1 {
         broken.insert(Violation::Duplicate(key));

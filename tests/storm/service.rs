@@ -89,6 +89,12 @@ impl Host {
         self.spawn().await;
     }
 
+    /// The same with another value of a setting.
+    pub async fn restart_with(&mut self, variable: &'static str, value: &'static str) {
+        self.variables.push((variable, value));
+        self.restart().await;
+    }
+
     /// The same with what another manifest names.
     pub async fn upgrade(&mut self, manifest: &'static str) {
         self.manifest = manifest;
@@ -145,7 +151,7 @@ pub fn send(child: &Child, signal: &str) {
 }
 
 /// Below the range that the system takes for outgoing connections, so that none sits on it while the host is gone.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let mut random = fastrand::Rng::new();
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| random.u16(20_000..32_000)).find(is_free).unwrap()
@@ -219,7 +225,7 @@ pub async fn superuser() -> tokio_postgres::Client {
     connect(&variable("PG_SUPERUSER_URL")).await
 }
 
-async fn connect(url: &str) -> tokio_postgres::Client {
+pub async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("PostgreSQL");
     tokio::spawn(connection);
     client

@@ -1,0 +1,146 @@
+//! With an asynchronous standby acknowledged orders are lost. They are counted, and the runbook of docs/operations.md keeps
+//! the service from telling of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::history::{Violation, check};
+use crate::service::redis;
+
+/// Orders that the load leaves alone, so that what becomes of them is certain.
+const OWN_KEYS: usize = 3_000_000;
+
+/// What an asynchronous standby did not have when it took over.
+struct Loss {
+    /// Keys of which a client was told something that is no longer so.
+    keys: BTreeSet<usize>,
+    /// When no host could tell it any more.
+    until: u64,
+}
+
+/// The orders that clients were told of and that have no row: the id of each, and its key.
+fn lost_orders<'a>(events: &'a [Event], rows: &[Row]) -> BTreeMap<&'a str, usize> {
+    let kept: BTreeSet<_> = rows.iter().map(|row| &*row.id).collect();
+    let told = events.iter().filter_map(|event| match &event.answer {
+        Answer::Order { id, .. } => Some((&**id, event.key)),
+        _ => None,
+    });
+    told.filter(|(id, _)| !kept.contains(id)).collect()
+}
+
+/// Those of the lost orders, and those that refused an order for the sake of one that is lost.
+fn keys_with_a_loss(events: &[Event], rows: &[Row]) -> BTreeSet<usize> {
+    let kept: BTreeSet<_> = rows.iter().map(|row| (row.key, row.variant)).collect();
+    let refused = events.iter().filter(|event| {
+        let other = if event.variant == Variant::A { Variant::B } else { Variant::A };
+        event.answer == Answer::KeyReused && !kept.contains(&(event.key, other))
+    });
+    lost_orders(events, rows).into_values().chain(refused.map(|event| event.key)).collect()
+}
+
+/// What was said of lost orders before no host could say it any more proves nothing of what came later.
+fn without(losses: &[Loss], mut events: Vec<Event>) -> Vec<Event> {
+    for event in &mut events {
+        if losses.iter().any(|loss| loss.keys.contains(&event.key) && event.sent < loss.until) {
+            event.answer = Answer::Maybe;
+        }
+    }
+    events
+}
+
+impl Failovers {
+    /// Places an order of the first client that nobody else places, and waits until Redis has it.
+    async fn place_own(&self, key: usize) -> String {
+        let clients = &self.load.clients;
+        let entry = format!("{}-{}:{}:{}", clients.name, self.promotions.len(), NAMES[0], clients.key(key));
+        let started = Instant::now();
+        loop {
+            let answer = clients.place(&clients.urls[0], key, Variant::A).await;
+            let is_kept = redis::cmd("EXISTS").arg(&entry).query_async::<bool>(&mut redis().await).await.unwrap();
+            match answer {
+                Answer::Order { id, .. } if is_kept => return id,
+                answer => assert!(started.elapsed() < LONGEST, "Redis does not get {entry}: {answer:?}"),
+            }
+        }
+    }
+
+    /// Where the feed goes on behind its first event.
+    async fn cursor(&self) -> String {
+        let page = self.get("/events?limit=1").await;
+        page.headers()["link"].to_str().unwrap().strip_prefix('<').unwrap().split_once('>').unwrap().0.to_owned()
+    }
+
+    async fn status(&self, path: &str) -> u16 {
+        self.get(path).await.status().as_u16()
+    }
+
+    /// "Restore, and a failover with loss" in docs/operations.md, while the load goes on.
+    async fn follow_the_runbook(&mut self) {
+        let prefix = format!("{}-{}", self.load.clients.name, self.promotions.len()).leak();
+        for host in &mut self.hosts {
+            host.restart_with(PREFIX, prefix).await;
+        }
+        let expire = "SELECT setval('orders_feed_epoch', last_value + 1) FROM orders_feed_epoch";
+        self.pair.owner().await.batch_execute(expire).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_asynchronous_standby_loses_is_counted_and_with_a_new_prefix_nobody_tells_of_it() {
+    let mut storm = Failovers::start("asynchronous").await;
+    let (mut losses, mut lost, mut ghosts) = (Vec::<Loss>::new(), Vec::new(), 0);
+    for number in 0..setting("FAILOVERS", 2) as usize {
+        storm.pause(LIFE_MS).await;
+        let cursor = storm.cursor().await;
+        storm.pair.stall_replication();
+        storm.pause(STALL_MS).await;
+        let own_key = OWN_KEYS + NAMES.len() * number;
+        let own = storm.place_own(own_key).await;
+        let promoted = storm.load.clients.tick();
+        let killed = storm.fail_over().await;
+
+        // The ghost: with the old prefix the answer names an order that is gone, and a consumer would miss what is new.
+        for url in &storm.load.clients.urls {
+            let answer = storm.load.clients.place(url, own_key, Variant::A).await;
+            assert!(matches!(&answer, Answer::Order { replayed: true, id, .. } if *id == own), "{answer:?}");
+        }
+        assert_eq!(storm.status(&format!("/orders/{own}")).await, 404);
+        assert_eq!(storm.status(&cursor).await, 200);
+
+        storm.follow_the_runbook().await;
+        let until = storm.load.clients.tick();
+        assert_eq!(storm.status(&cursor).await, 410);
+        let anew = storm.place_own(own_key).await;
+        assert_eq!((anew != own, storm.status(&format!("/orders/{anew}")).await), (true, 200));
+
+        let events = without(&losses, storm.load.events());
+        let rows = storm.load.clients.rows(&storm.pair.owner().await).await;
+        let gone = lost_orders(&events, &rows);
+        assert!(gone.contains_key(&*own));
+        lost.push(gone.len());
+        let is_ghost = |event: &&Event| {
+            let id = if let Answer::Order { id, replayed: true, .. } = &event.answer { id } else { return false };
+            event.sent > promoted && gone.contains_key(&**id)
+        };
+        ghosts += events.iter().filter(is_ghost).count();
+        // By the rules of a synchronous standby each of them is a violation.
+        let broken: BTreeSet<_> = check(&events, &rows).iter().map(Violation::key).collect();
+        assert!(gone.values().all(|key| broken.contains(key)), "{gone:?} {broken:?}");
+        losses.push(Loss { keys: keys_with_a_loss(&events, &rows), until });
+        storm.replace_standby(killed).await;
+    }
+    let rows = storm.settle().await;
+    let events = without(&losses, storm.load.events());
+    let (verdict, holds) = judge(&events, &rows);
+    storm.report(&rows, &format!("after the runbook {verdict}"));
+    println!(
+        "failover: {}: {} acknowledged orders lost, {} to {} by each; {ghosts} answers told of one of them before the hosts had \
+         the new prefix, {} afterwards",
+        storm.kind,
+        lost.iter().sum::<usize>(),
+        lost.iter().min().unwrap(),
+        lost.iter().max().unwrap(),
+        lost_orders(&events, &rows).len()
+    );
+    assert!(holds, "see the history above");
+}
