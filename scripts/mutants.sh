@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Breaks the code or the schema on purpose, one way at a time, and sees a named test fail for it.
 # Each tests/mutants/*.patch is one way; its first lines say what is wrong and which test has to notice.
-# Arguments name single ones: scripts/mutants.sh no_unique upsert; --check only sees that each patch still applies.
+# Arguments name single ones: scripts/mutants.sh no_unique upsert; --check only sees that each patch still applies;
+# --interleavings takes the tests of tests/interleavings/ alone, and prints the shortest schedule that kills each mutant.
 # It works in target/mutants/, a copy of this checkout with stores of its own, one port above REDIS_PORT and PG_PORT.
 # Mutants whose tests are native do without the host, all but `--test stores` without the stores too, and take seconds.
 # So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
@@ -16,17 +17,20 @@ say() { echo "mutants: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
 case ${1:-} in -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; exit ;; esac
-check_only=
-if [ "${1:-}" = --check ]; then check_only=1; shift; fi
+check_only='' only=''
+case ${1:-} in
+    --check) check_only=1; shift ;;
+    --interleavings) only='--test interleavings '; shift ;;
+esac
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
-    for file in tests/mutants/*.patch; do names+=("$(basename "$file" .patch)"); done
+    mapfile -t names < <(grep -l -e "^Test: $only" tests/mutants/*.patch | sed 's|.*/||; s|\.patch$||')
 fi
 for name in "${names[@]}"; do [ -f "tests/mutants/$name.patch" ] || fail "no tests/mutants/$name.patch"; done
 command -v patch >/dev/null || scripts/install.sh patch || fail "patch is missing; install it"
 
 what_of() { sed -n 's/^Mutant: //p' "$checkout/tests/mutants/$1.patch"; }
-test_of() { sed -n 's/^Test: //p' "$checkout/tests/mutants/$1.patch"; }
+test_of() { sed -n "s/^Test: \($only.*\)/\1/p" "$checkout/tests/mutants/$1.patch"; }
 hangs() { grep -q '^Hangs: yes$' "$checkout/tests/mutants/$1.patch"; }
 files_of() { sed -n 's|^--- a/||p' "$checkout/tests/mutants/$1.patch"; }
 
@@ -128,7 +132,7 @@ all_pass() {
 new_stores() {
     local log=$copy/services.log exports
     { scripts/services.sh clean && scripts/services.sh migrate; } >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "the stores did not start"; }
-    exports=$(scripts/services.sh env)
+    exports=$(scripts/services.sh env) || fail "the stores have no addresses"
     eval "$exports"
 }
 changes_schema() { files_of "$1" | grep -q '^migrations/'; }
@@ -145,7 +149,7 @@ need_stores() { need_host "$@" || any_test_is '--test stores' "$@"; }
 if [ -n "$check_only" ]; then
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
-    cp -R src migrations "$copy"
+    cp -R src migrations tests "$copy"
     cd "$copy"
     for name in "${names[@]}"; do apply "$name" --dry-run; done
     say "${#names[@]} patches apply"
@@ -180,11 +184,9 @@ all_pass "without a mutant"
 table='| mutant | what is wrong | killed by |
 |---|---|---|'
 survived=()
-for name in "${names[@]}"; do
-    started=$SECONDS
-    read -r -a test <<<"$(test_of "$name")"
-    [ ${#test[@]} -gt 1 ] || fail "tests/mutants/$name.patch names no test"
-    apply "$name"
+# Every test that a mutant names has to notice it.
+kill_by() { # mutant, test
+    local name=$1 test=("${@:2}")
     if ! build "${test[@]}" >"$copy/build.log" 2>&1; then
         restore "$name"
         tail -n 30 "$copy/build.log" >&2
@@ -196,15 +198,27 @@ for name in "${names[@]}"; do
         tail -n 30 "$copy/test.log" >&2
         fail "$name: the test neither passed nor failed within $test_seconds s. Run it where the machine is not busy; if it hangs by design, say so in the patch: Hangs: yes"
     fi
-    if [ "$outcome" = passed ]; then
-        verdict='**nothing**'
-        survived+=("$name")
-        say "$name: SURVIVED cargo test ${test[*]}"
-    else
-        verdict="\`${test[${#test[@]}-1]}\`"
-        say "$name: killed in $((SECONDS - started)) s"
-    fi
-    table+=$'\n'"| \`$name\` | $(what_of "$name") | $verdict |"
+    [ "$outcome" != passed ] || { say "$name: SURVIVED cargo test ${test[*]}"; return 1; }
+    # The shortest schedule, where it has one.
+    sed -n '/^violated:/,/^replay:/p' "$copy/test.log" >&2
+}
+for name in "${names[@]}"; do
+    started=$SECONDS killers=
+    mapfile -t tests < <(test_of "$name")
+    [ ${#tests[@]} -gt 0 ] || fail "tests/mutants/$name.patch names no test"
+    apply "$name"
+    for test in "${tests[@]}"; do
+        read -r -a test <<<"$test"
+        if kill_by "$name" "${test[@]}"; then
+            killers+="${killers:+, }\`${test[${#test[@]}-1]}\`"
+        else
+            killers='**nothing**'
+            survived+=("$name")
+            break
+        fi
+    done
+    [ "$killers" = '**nothing**' ] || say "$name: killed in $((SECONDS - started)) s"
+    table+=$'\n'"| \`$name\` | $(what_of "$name") | $killers |"
     restore "$name"
     if changes_schema "$name"; then new_stores; fi
 done

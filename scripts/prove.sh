@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# The long proof, whose figures stand in docs/reliability.md: crash points, a lying Redis, clients that leave,
-# restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
+# The long proof, whose figures stand in docs/reliability.md: every interleaving of a few requests, crash points, a lying
+# Redis, clients that leave, restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
 #   scripts/prove.sh [--brief] [--storms N] [--seconds S] [--seed SEED] [--cuts N] [--failovers N]
 # The bundled host serves, RUNTIME=spin takes Spin, where no host call can be made to fail.
 # Storm number i has the seed SEED + i. `make fuzz` and `make mutants` are the other two parts.
-# --brief is what `make test` runs: one storm of 25 s, less of the rest, and no lying Redis, which the e2e tests have.
+# --brief is what `make test` runs: one storm of 25 s, less of the rest, and neither interleavings nor a lying Redis, which
+# it has by themselves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }
 fail() { echo "prove: $*" >&2; usage >&2; exit 2; }
 
-storms=5 seconds=60 cuts=1000 restarts=10 silence=30 freeze=48 failovers=20 liar=1 seed=$((RANDOM * 32768 + RANDOM))
+storms=5 seconds=60 cuts=1000 restarts=10 silence=30 freeze=48 failovers=20 liar=1 deep=1 seed=$((RANDOM * 32768 + RANDOM))
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit ;;
-        --brief) storms=1 seconds=25 restarts=3 silence=6 freeze=6 failovers=2 liar=; shift ;;
+        --brief) storms=1 seconds=25 restarts=3 silence=6 freeze=6 failovers=2 liar='' deep=''; shift ;;
         --storms | --seconds | --seed | --cuts | --failovers)
             [[ ${2:-} =~ ^[0-9]{1,9}$ ]] || fail "$1 needs a number"
             printf -v "${1#--}" '%d' "$((10#$2))" # 08 is eight, too
@@ -33,9 +34,16 @@ mkdir -p target
 run() {
     echo "== $*"
     "$@" 2>>"$log" | tee -a "$counts" |
-        grep --line-buffered -E '^(test .* \.\.\. )?(crash points|cuts|restarts|silence|freeze|failover|storm): |^test .* (ok|FAILED)$' |
-        sed -u -E 's/^test .* \.\.\. (crash points|cuts|restarts|silence|freeze|failover|storm): /\1: /' ||
+        grep --line-buffered -E '^(test .* \.\.\. )?(interleavings|crash points|cuts|restarts|silence|freeze|failover|storm): |^test .* (ok|FAILED)$' |
+        sed -u -E 's/^test .* \.\.\. (interleavings|crash points|cuts|restarts|silence|freeze|failover|storm): /\1: /' ||
         { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
+}
+
+# The shortest schedule that kills each mutant which an interleaving can show.
+mutants() {
+    echo "== scripts/mutants.sh --interleavings"
+    scripts/mutants.sh --interleavings 2>&1 | tee -a "$counts" ||
+        { echo "prove: failed: scripts/mutants.sh --interleavings" >&2; exit 1; }
 }
 
 [ "$storms" -gt 0 ] || fail "--storms needs a number above 0"
@@ -51,6 +59,11 @@ unset "${!SPIN_VARIABLE_@}"
 scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
+if [ -n "$deep" ]; then
+    run scripts/interleavings.sh --deep
+    grep -q 'interleavings: three_requests' "$counts" || { echo "prove: no interleaving ran; see $counts" >&2; exit 1; }
+    mutants
+fi
 # Spin cannot be told to fail at a host call.
 [ "$RUNTIME" = spin ] || run cargo test -p order-host --profile host --test crash_points --test intake_crash_points -- --nocapture
 [ -z "$liar" ] || run cargo test --test e2e redis_liar

@@ -45,6 +45,8 @@ export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACK
 step cargo build --target wasm32-wasip2 --release
 step scripts/mutants.sh --check
 step cargo test --lib --test structure --test group_commit --test intake
+step scripts/interleavings.sh
+step cargo test --test interleavings honesty::
 step cargo test --test api
 step cargo test --test properties
 step scripts/fuzz.sh --check

@@ -2,8 +2,8 @@
 //!
 //! Every key and every order is a client's: what belongs to another one is not there.
 //!
-//! The documentation of each method is its contract. `tests/laws/stores/` checks it, on the real stores and on those that the
-//! tests put in their place.
+//! The documentation of each method is its contract. `tests/laws/stores/` checks it, but for time and the log, on the real
+//! stores and on those that the tests put in their place.
 
 use uuid::Uuid;
 

@@ -71,6 +71,22 @@ impl MemoryOrders {
     }
 }
 
+/// A page of a client's orders, which come with their keys.
+pub fn page<'a>(own: impl Iterator<Item = (&'a str, &'a Order)>, filter: &Filter, limit: u32) -> Page {
+    let matching = own.filter(|(key, order)| {
+        filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
+            && filter.status.is_none_or(|status| status == order.status)
+            && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == *key)
+            && filter.before.is_none_or(|before| order.id < before)
+    });
+    let mut found: Vec<Order> = matching.map(|(_, order)| order.clone()).collect();
+    found.sort_by_key(|order| std::cmp::Reverse(order.id));
+    let count = found.len();
+    let mut fits = until_full();
+    let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(|order| fits(order)).collect();
+    Page { has_more: orders.len() < count, orders }
+}
+
 impl OrderStore for MemoryOrders {
     async fn place(
         &self,
@@ -137,22 +153,8 @@ impl OrderStore for MemoryOrders {
     async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
         self.statement()?;
         let rows = self.rows.borrow();
-        let mut found: Vec<Order> = rows
-            .iter()
-            .filter(|(owner, key, _, order)| {
-                owner == client.as_str()
-                    && filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
-                    && filter.status.is_none_or(|status| status == order.status)
-                    && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == key)
-                    && filter.before.is_none_or(|before| order.id < before)
-            })
-            .map(|(.., order)| order.clone())
-            .collect();
-        found.sort_by_key(|order| std::cmp::Reverse(order.id));
-        let count = found.len();
-        let mut fits = until_full();
-        let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(|order| fits(order)).collect();
-        Ok(Page { has_more: orders.len() < count, orders })
+        let own = rows.iter().filter(|(owner, ..)| owner == client.as_str());
+        Ok(page(own.map(|(_, key, _, order)| (key.as_str(), order)), filter, limit))
     }
 
     async fn events(

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs the service's own code in every interleaving of up to three requests, with up to three troubles at any moment, over a
+# model of both stores (tests/interleavings/), and prints how many schedules each case has.
+#   scripts/interleavings.sh [--deep] [CASE]        all cases, or those whose names begin with CASE; --deep: the long ones too
+#   scripts/interleavings.sh --replay CASE:2.0.11   one schedule, told step by step, as a case that fails prints it
+# It needs neither Redis nor PostgreSQL nor a host.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }
+fail() { echo "interleavings: $*" >&2; usage >&2; exit 2; }
+
+which=(cases::) ignored=() profile=dev
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage; exit ;;
+        # Twice as fast as the profile that the tests have, which is what the long ones need.
+        --deep) ignored=(--include-ignored --skip given_schedule) profile=host ;;
+        --replay)
+            [[ ${2:-} =~ ^[a-z_]+:[0-9.]*$ ]] || fail "--replay needs a schedule, such as two_requests:2.0.11"
+            export INTERLEAVINGS_REPLAY=$2
+            which=(given_schedule) ignored=(--ignored)
+            shift
+            ;;
+        -*) fail "unknown argument $1" ;;
+        *) which=("cases::$1") ;;
+    esac
+    shift
+done
+cargo=(cargo test --profile "$profile" --test interleavings --)
+tests=$("${cargo[@]}" --list "${ignored[@]}" "${which[@]}")
+[[ $tests == *": test"* ]] || fail "no case is called ${which[*]#cases::}"
+exec "${cargo[@]}" --nocapture "${ignored[@]}" "${which[@]}"

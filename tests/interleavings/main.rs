@@ -1,0 +1,32 @@
+//! Every interleaving of up to three requests, with up to three troubles at any moment, over a model of both stores.
+//! `docs/reliability.md` says what that proves and what it leaves out.
+//!
+//! - `wire`: what the service asks of its stores
+//! - `stores`: the model of PostgreSQL and Redis
+//! - `requests`: the service's own code, run for each course of replies
+//! - `world`: what can happen next
+//! - `troubles`: what may go wrong
+//! - `rules`: what must hold
+//! - `search`: every schedule, and the shortest one that breaks a rule
+//! - `words`: a schedule to read
+//! - `cases`: who takes part
+//! - `honesty`: the model under the laws that hold for the real stores
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod cases;
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
+#[macro_use]
+#[allow(dead_code, reason = "the model has no feed")]
+#[path = "../laws/stores/mod.rs"]
+mod laws;
+mod honesty;
+mod requests;
+mod rules;
+mod search;
+mod stores;
+mod troubles;
+mod wire;
+mod words;
+mod world;

@@ -1,0 +1,128 @@
+//! Every schedule. Two that lead to the same state go on alike, so each state is entered once, and the schedules from it are
+//! counted once.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
+
+use xxhash_rust::xxh64::xxh64;
+
+use crate::world::{Event, Play, World};
+
+/// What a case came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub schedules: u128,
+    pub states: usize,
+    pub longest: usize,
+}
+
+/// A schedule that breaks a rule: which of the possible events comes at each step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub schedule: Vec<usize>,
+    pub rule: String,
+}
+
+/// A state in 128 bits. That two of ten million states share them has a chance of 1 in 10^24.
+fn name(world: &World) -> u128 {
+    struct Bytes(Vec<u8>);
+    impl Hasher for Bytes {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+        fn finish(&self) -> u64 {
+            unreachable!("the bytes are asked for")
+        }
+    }
+    let mut bytes = Bytes(Vec::with_capacity(1024));
+    world.hash(&mut bytes);
+    u128::from(xxh64(&bytes.0, 1)) << 64 | u128::from(xxh64(&bytes.0, 2))
+}
+
+/// Whether a schedule may end here: a trouble may come, but it need not.
+fn is_over(events: &[Event]) -> bool {
+    events.iter().all(|event| event.is_trouble())
+}
+
+/// How many schedules there are from a state, and how long the longest is.
+type Known = HashMap<u128, (u128, usize)>;
+
+impl Play {
+    /// Counts all schedules from `start`, or gives the shortest one that breaks a rule.
+    pub fn explore(&mut self, start: &World) -> Result<Found, Violation> {
+        let mut known = HashMap::new();
+        match self.count(start, &mut known) {
+            Ok((schedules, longest)) => Ok(Found { schedules, states: known.len(), longest }),
+            Err(_) => Err(self.shortest_violation(start)),
+        }
+    }
+
+    /// How many schedules there are, and how long the longest is.
+    fn count(&mut self, world: &World, known: &mut Known) -> Result<(u128, usize), String> {
+        let name = name(world);
+        if let Some(count) = known.get(&name) {
+            return Ok(*count);
+        }
+        let events = self.check(world)?;
+        let (mut schedules, mut longest) = (u128::from(is_over(&events)), 0);
+        for event in events {
+            let next = self.after(world, event);
+            let (more, steps) = self.count(&next, known)?;
+            schedules = schedules.checked_add(more).expect("a number of schedules that can be counted");
+            longest = longest.max(steps + 1);
+        }
+        known.insert(name, (schedules, longest));
+        Ok((schedules, longest))
+    }
+
+    /// What can happen next, if no rule is broken.
+    fn check(&mut self, world: &World) -> Result<Vec<Event>, String> {
+        self.check_state(world)?;
+        let events = self.events(world);
+        if is_over(&events) {
+            self.check_end(world)?;
+        }
+        Ok(events)
+    }
+
+    /// Breadth first: the first violation that is met is a shortest one.
+    fn shortest_violation(&mut self, start: &World) -> Violation {
+        let mut known = HashSet::from([name(start)]);
+        let mut queue = VecDeque::from([(start.clone(), Vec::new())]);
+        while let Some((world, schedule)) = queue.pop_front() {
+            match self.check(&world) {
+                Err(rule) => return Violation { schedule, rule },
+                Ok(events) => {
+                    for (at, event) in events.into_iter().enumerate() {
+                        let next = self.after(&world, event);
+                        if known.insert(name(&next)) {
+                            queue.push_back((next, schedule.iter().copied().chain([at]).collect()));
+                        }
+                    }
+                }
+            }
+        }
+        unreachable!("it was met before")
+    }
+
+    /// Whether a schedule, and all states on its way, keep the rules.
+    pub fn judge(&mut self, start: &World, schedule: &[usize]) -> Result<(), String> {
+        let mut world = start.clone();
+        for choice in schedule {
+            let event = *self.check(&world)?.get(*choice).ok_or("no such step is possible here")?;
+            world = self.after(&world, event);
+        }
+        self.check(&world).map(drop)
+    }
+
+    /// Every schedule by itself, without a look at the states: for small cases, to check the search.
+    pub fn explore_one_by_one(&mut self, world: &World) -> Result<u128, String> {
+        let events = self.check(world)?;
+        let mut schedules = u128::from(is_over(&events));
+        for event in events {
+            let next = self.after(world, event);
+            schedules += self.explore_one_by_one(&next)?;
+        }
+        Ok(schedules)
+    }
+}

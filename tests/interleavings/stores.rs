@@ -1,0 +1,293 @@
+//! The model of PostgreSQL and Redis: what they hold, what is on its way to them, and each step that a call can take.
+//!
+//! A statement reads at one moment, and writes at one moment that may come later: in between it holds its key or its row.
+//! That is PostgreSQL's read committed. Redis does a command at one moment, and may forget or recall anything.
+
+use order::idempotency::{Answer, KeyRecord};
+use order::intake::{Command, CommandId, CommandResult, Overdue};
+use order::order::Order;
+use order::stores::{Placement, StoreError};
+
+use crate::in_memory::page;
+use crate::wire::{Call, Key, Reply, Row};
+
+/// Stands for a value, so that states are small and quick to compare.
+pub type Id = u16;
+
+/// Values by their numbers.
+#[derive(Debug)]
+pub struct Table<T>(Vec<T>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: PartialEq> Table<T> {
+    pub fn id(&mut self, value: T) -> Id {
+        let at = self.0.iter().position(|known| *known == value).unwrap_or_else(|| {
+            self.0.push(value);
+            self.0.len() - 1
+        });
+        at.try_into().unwrap()
+    }
+
+    pub fn at(&self, id: Id) -> &T {
+        &self.0[usize::from(id)]
+    }
+}
+
+/// All values that the stores' states name.
+#[derive(Debug, Default)]
+pub struct Values {
+    pub calls: Table<Call>,
+    pub replies: Table<Reply>,
+    pub rows: Table<Row>,
+    pub entries: Table<(Key, KeyRecord)>,
+    pub results: Table<CommandResult>,
+    /// The stream.
+    pub commands: Vec<Command>,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    Sent,
+    /// For another statement that holds what it wants.
+    Waits,
+    /// It has written this row, and it may still be rolled back. Whoever wants its key or its row waits.
+    Holds(Id),
+    /// It is done, or has failed. The reply is on its way.
+    Done(Id),
+}
+
+/// A call that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OnItsWay {
+    /// Client, and which of its attempts.
+    pub who: (u8, u8),
+    /// Which of its calls.
+    pub number: u8,
+    pub call: Id,
+    pub phase: Phase,
+    /// Whether its caller still listens. No caller listens to a `SET`.
+    pub is_heard: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stores {
+    pub is_redis_up: bool,
+    /// What Redis has, sorted.
+    pub entries: Vec<Id>,
+    /// What it ever had: an old copy may come back.
+    pub had: Vec<Id>,
+    /// What PostgreSQL has committed, sorted.
+    pub rows: Vec<Id>,
+    /// How many commands were given to somebody.
+    pub given: usize,
+    /// Commands that were given and not acknowledged: which, and how often.
+    pub pending: Vec<(usize, i64)>,
+    /// Sorted, each as often as it was told.
+    pub results: Vec<Id>,
+    /// Sorted.
+    pub calls: Vec<OnItsWay>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        let (entries, had, rows, pending, results, calls) = Default::default();
+        Self { is_redis_up: true, entries, had, rows, given: 0, pending, results, calls }
+    }
+}
+
+fn insert(sorted: &mut Vec<Id>, id: Id) {
+    if let Err(at) = sorted.binary_search(&id) {
+        sorted.insert(at, id);
+    }
+}
+
+/// What a statement comes to when its turn is there.
+enum Turn {
+    Waits,
+    Holds(Row),
+    Done(Reply),
+}
+
+impl Stores {
+    pub fn send(&mut self, call: OnItsWay) {
+        let at = self.calls.partition_point(|other| *other < call);
+        self.calls.insert(at, call);
+    }
+
+    /// Keeps the calls sorted, and drops one that is done and has no listener.
+    fn update(&mut self, at: usize, phase: Phase) {
+        let call = OnItsWay { phase, ..self.calls.remove(at) };
+        if call.is_heard || !matches!(phase, Phase::Done(_)) {
+            self.send(call);
+        }
+    }
+
+    /// The call is carried out as far as it can be.
+    pub fn take_effect(&mut self, values: &mut Values, at: usize) {
+        let call = values.calls.at(self.calls[at].call).clone();
+        let reply = match call {
+            Call::Get(key) => Reply::Entry(self.entry(values, &key).cloned()),
+            Call::Set(key, record) => {
+                self.calls.remove(at);
+                return self.set(values, key, Some(record));
+            }
+            call if call.is_statement() => match self.turn(values, &call, at) {
+                Turn::Waits => return self.update(at, Phase::Waits),
+                Turn::Holds(row) => {
+                    let row = values.rows.id(row);
+                    return self.update(at, Phase::Holds(row));
+                }
+                Turn::Done(reply) => reply,
+            },
+            call if !self.is_redis_up => call.failure(),
+            Call::Ping => Reply::Done,
+            call => self.stream(values, call),
+        };
+        let reply = values.replies.id(reply);
+        self.update(at, Phase::Done(reply));
+    }
+
+    pub fn entry<'a>(&self, values: &'a Values, key: &Key) -> Option<&'a KeyRecord> {
+        let mut entries = self.entries.iter().filter(|_| self.is_redis_up).map(|id| values.entries.at(*id));
+        entries.find(|(of, _)| of == key).map(|(_, record)| record)
+    }
+
+    /// Nothing: forgets it.
+    pub fn set(&mut self, values: &mut Values, key: Key, record: Option<KeyRecord>) {
+        if self.is_redis_up {
+            self.entries.retain(|id| values.entries.at(*id).0 != key);
+            let Some(record) = record else { return };
+            let entry = values.entries.id((key, record));
+            insert(&mut self.entries, entry);
+            insert(&mut self.had, entry);
+        }
+    }
+
+    /// The row that a statement writes is there when it commits, and not before.
+    fn turn(&self, values: &Values, call: &Call, at: usize) -> Turn {
+        let rows = || self.rows.iter().map(|id| values.rows.at(*id));
+        let mut held = self.calls.iter().enumerate().filter(|(other, _)| *other != at).filter_map(|(_, call)| {
+            let Phase::Holds(row) = call.phase else { return None };
+            Some(values.rows.at(row))
+        });
+        let by_key = |key: &Key| rows().find(|row| row.key == *key);
+        let by_id = |client, id| rows().find(|row| row.key.client == client && row.order.id == id);
+        match call {
+            // Also for one that changes the key's row.
+            Call::Insert(row) if held.any(|held| held.key == row.key) => Turn::Waits,
+            Call::Insert(row) if by_key(&row.key).is_some() => Turn::Done(Reply::Inserted(Placement::KeyTaken)),
+            Call::Insert(row) => Turn::Holds(row.clone()),
+            Call::Update { client, id, versions, status } => {
+                let found = by_id(client.clone(), *id).filter(|row| {
+                    versions.contains(&row.order.version) && status.sources().contains(&row.order.status)
+                });
+                match found {
+                    None => Turn::Done(Reply::Order(None)),
+                    Some(_) if held.any(|held| held.order.id == *id) => Turn::Waits,
+                    Some(row) => {
+                        let order = Order { status: *status, version: row.order.version + 1, ..row.order.clone() };
+                        Turn::Holds(Row { order, ..row.clone() })
+                    }
+                }
+            }
+            Call::FindByKey(key) => Turn::Done(match by_key(key) {
+                Some(row) => Reply::Record(row.record()),
+                None => Reply::Failed(StoreError::Unavailable("the row that held the key is gone".into())),
+            }),
+            Call::Find(client, id) => Turn::Done(Reply::Order(by_id(client.clone(), *id).map(|row| row.order.clone()))),
+            Call::List(client, filter, limit) => {
+                let own = rows().filter(|row| row.key.client == *client);
+                Turn::Done(Reply::Page(page(own.map(|row| (row.key.name.as_str(), &row.order)), filter, *limit)))
+            }
+            _ => unreachable!("{call:?} is no statement"),
+        }
+    }
+
+    /// Whether the statement would wait on.
+    pub fn waits_on(&self, values: &Values, at: usize) -> bool {
+        matches!(self.turn(values, values.calls.at(self.calls[at].call), at), Turn::Waits)
+    }
+
+    /// A statement that holds a row ends its transaction.
+    pub fn commit(&mut self, values: &mut Values, at: usize) {
+        let Phase::Holds(id) = self.calls[at].phase else { unreachable!("it holds nothing") };
+        let row = values.rows.at(id).clone();
+        let reply = match values.calls.at(self.calls[at].call) {
+            Call::Insert(_) => Reply::Inserted(Placement::Placed),
+            _ => Reply::Order(Some(row.order.clone())),
+        };
+        self.rows.retain(|id| values.rows.at(*id).order.id != row.order.id);
+        insert(&mut self.rows, id);
+        let reply = values.replies.id(reply);
+        self.update(at, Phase::Done(reply));
+    }
+
+    /// The server ends the statement: what it wrote is gone, and its caller hears of a failure.
+    pub fn abort(&mut self, values: &mut Values, at: usize, failure: Reply) {
+        let reply = values.replies.id(failure);
+        self.update(at, Phase::Done(reply));
+    }
+
+    /// The wait for a lock was too long.
+    pub fn time_out(&mut self, values: &mut Values, at: usize) {
+        let error = match values.calls.at(self.calls[at].call) {
+            Call::Insert(_) => StoreError::KeyInUse("another insert of the key goes on".into()),
+            _ => StoreError::Unavailable("another change of the order goes on".into()),
+        };
+        self.abort(values, at, Reply::Failed(error));
+    }
+
+    /// The streams do each call at one moment.
+    fn stream(&mut self, values: &mut Values, call: Call) -> Reply {
+        let command = |id: CommandId| values.commands.iter().position(|command| command.id == id).unwrap();
+        match call {
+            Call::Next if self.given == values.commands.len() => Reply::Command(None),
+            Call::Next => {
+                self.pending.push((self.given, 1));
+                self.given += 1;
+                Reply::Command(Some(values.commands[self.given - 1].clone()))
+            }
+            Call::Overdue => {
+                let overdue = self
+                    .pending
+                    .iter()
+                    .map(|(at, deliveries)| Overdue { id: values.commands[*at].id, deliveries: *deliveries });
+                Reply::Overdue(overdue.collect())
+            }
+            Call::Claim(id, deliveries) => {
+                let at = command(id);
+                let mut pending = self.pending.iter_mut();
+                Reply::Command(pending.find(|(pending, _)| *pending == at).map(|pending| {
+                    pending.1 = deliveries + 1;
+                    Command { deliveries: pending.1, ..values.commands[at].clone() }
+                }))
+            }
+            Call::AddResult(result) => {
+                let result = values.results.id(result);
+                let at = self.results.partition_point(|other| *other < result);
+                self.results.insert(at, result);
+                Reply::Done
+            }
+            Call::Acknowledge(id) => {
+                let at = command(id);
+                self.pending.retain(|(pending, _)| *pending != at);
+                Reply::Done
+            }
+            Call::Trim(_) => Reply::Done,
+            call => unreachable!("{call:?} is for no stream"),
+        }
+    }
+}
+
+impl Row {
+    /// As `find_by_key` reads it: what never changes of the order.
+    pub fn record(&self) -> KeyRecord {
+        KeyRecord { fingerprint: self.fingerprint, answer: Answer::of(&self.order).unwrap() }
+    }
+}

@@ -1,0 +1,238 @@
+//! What the service says to its stores: calls that wait for a reply until somebody gives one.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use order::client::ClientName;
+use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
+use order::intake::{Command, CommandId, CommandResult, Commands, Overdue};
+use order::order::{Order, Status, Timestamp};
+use order::stores::{Events, Filter, KeyStore, OrderStore, Page, Placement, Position, StoreError};
+use uuid::Uuid;
+
+/// A client's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub client: ClientName,
+    pub name: IdempotencyKey,
+}
+
+impl Key {
+    pub fn new(client: &ClientName, name: &IdempotencyKey) -> Self {
+        Self { client: client.clone(), name: name.clone() }
+    }
+}
+
+/// A row of the table `orders`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub key: Key,
+    pub fingerprint: Fingerprint,
+    pub order: Order,
+}
+
+/// One call to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    Get(Key),
+    Set(Key, KeyRecord),
+    Insert(Row),
+    FindByKey(Key),
+    Find(ClientName, Uuid),
+    Update { client: ClientName, id: Uuid, versions: Vec<i64>, status: Status },
+    List(ClientName, Filter, u32),
+    Ping,
+    Next,
+    Overdue,
+    Claim(CommandId, i64),
+    AddResult(CommandResult),
+    Acknowledge(CommandId),
+    Trim(CommandId),
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Entry(Option<KeyRecord>),
+    Inserted(Placement),
+    Record(KeyRecord),
+    Order(Option<Order>),
+    Page(Page),
+    Command(Option<Command>),
+    Overdue(Vec<Overdue>),
+    Done,
+    Failed(StoreError),
+}
+
+impl Call {
+    /// What the caller of a call makes of it that nothing came back, or that it was told of a failure.
+    pub fn failure(&self) -> Reply {
+        match self {
+            Self::Get(_) => Reply::Entry(None),
+            _ => Reply::Failed(StoreError::Unavailable("no answer".into())),
+        }
+    }
+
+    /// Whether it may have an effect without anybody to hear of it.
+    pub fn writes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Get(_) | Self::FindByKey(_) | Self::Find(..) | Self::List(..) | Self::Ping | Self::Overdue
+        )
+    }
+
+    pub fn is_statement(&self) -> bool {
+        matches!(self, Self::Insert(_) | Self::FindByKey(_) | Self::Find(..) | Self::Update { .. } | Self::List(..))
+    }
+}
+
+/// What was asked and what was answered, by number.
+#[derive(Default)]
+struct Tape {
+    calls: Vec<Call>,
+    replies: Vec<(Option<Reply>, Option<Waker>)>,
+}
+
+/// All stores of one request.
+#[derive(Clone, Default)]
+pub struct Wire(Rc<RefCell<Tape>>);
+
+impl Wire {
+    /// What was asked so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.0.borrow().calls.clone()
+    }
+
+    pub fn reply(&self, call: usize, reply: Reply) {
+        let waker = {
+            let slot = &mut self.0.borrow_mut().replies[call];
+            slot.0 = Some(reply);
+            slot.1.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn send(&self, call: Call) -> usize {
+        let mut tape = self.0.borrow_mut();
+        tape.calls.push(call);
+        tape.replies.push((None, None));
+        tape.calls.len() - 1
+    }
+
+    async fn ask(&self, call: Call) -> Reply {
+        let call = self.send(call);
+        poll_fn(|context| {
+            let slot = &mut self.0.borrow_mut().replies[call];
+            slot.1 = Some(context.waker().clone());
+            slot.0.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    async fn try_ask<T>(&self, call: Call, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
+        match self.ask(call).await {
+            Reply::Failed(error) => Err(error),
+            reply => Ok(read(reply).expect("a reply to this call")),
+        }
+    }
+
+    async fn tell(&self, call: Call) -> Result<(), StoreError> {
+        self.try_ask(call, |reply| (reply == Reply::Done).then_some(())).await
+    }
+}
+
+macro_rules! read {
+    ($reply:ident) => {
+        |reply| if let Reply::$reply(value) = reply { Some(value) } else { None }
+    };
+}
+
+impl KeyStore for Wire {
+    async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
+        read!(Entry)(self.ask(Call::Get(Key::new(client, key))).await).expect("a reply to GET")
+    }
+
+    /// As in the component: nobody waits for it.
+    async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
+        self.send(Call::Set(Key::new(client, key), record.clone()));
+    }
+
+    async fn is_up(&self) -> bool {
+        self.tell(Call::Ping).await.is_ok()
+    }
+}
+
+impl OrderStore for Wire {
+    async fn place(
+        &self,
+        client: &ClientName,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+        order: &Order,
+    ) -> Result<Placement, StoreError> {
+        let row = Row { key: Key::new(client, key), fingerprint, order: order.clone() };
+        self.try_ask(Call::Insert(row), read!(Inserted)).await
+    }
+
+    async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
+        self.try_ask(Call::FindByKey(Key::new(client, key)), read!(Record)).await
+    }
+
+    async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
+        self.try_ask(Call::Find(client.clone(), id), read!(Order)).await
+    }
+
+    async fn change(
+        &self,
+        client: &ClientName,
+        id: Uuid,
+        versions: &[i64],
+        status: Status,
+        _now: Timestamp,
+    ) -> Result<Option<Order>, StoreError> {
+        let call = Call::Update { client: client.clone(), id, versions: versions.to_vec(), status };
+        self.try_ask(call, read!(Order)).await
+    }
+
+    async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
+        self.try_ask(Call::List(client.clone(), filter.clone(), limit), read!(Page)).await
+    }
+
+    async fn events(&self, _: &ClientName, _: Option<Position>, _: u32) -> Result<Option<Events>, StoreError> {
+        unreachable!("no request here reads the feed")
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.tell(Call::Ping).await
+    }
+}
+
+impl Commands for Wire {
+    async fn next(&self) -> Result<Option<Command>, StoreError> {
+        self.try_ask(Call::Next, read!(Command)).await
+    }
+
+    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError> {
+        self.try_ask(Call::Overdue, read!(Overdue)).await
+    }
+
+    async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError> {
+        self.try_ask(Call::Claim(overdue.id, overdue.deliveries), read!(Command)).await
+    }
+
+    async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError> {
+        self.tell(Call::AddResult(result.clone())).await
+    }
+
+    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
+        self.tell(Call::Acknowledge(id)).await
+    }
+
+    async fn trim(&self, last: CommandId) -> Result<(), StoreError> {
+        self.tell(Call::Trim(last)).await
+    }
+
+    fn report(&self, _event: &str, _cause: &str) {}
+}

@@ -1,0 +1,300 @@
+//! Requests, stores and troubles together: what can happen next, and what is then.
+
+use std::cell::RefCell;
+
+use uuid::Uuid;
+
+use crate::requests::{Requests, Role, Sent};
+use crate::rules::Verdicts;
+use crate::stores::{Id, OnItsWay, Phase, Stores, Values};
+use crate::wire::{Call, Reply};
+
+/// A request and each of its retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attempt {
+    pub client: u8,
+    pub number: u8,
+    pub state: State,
+    /// Whether a statement of it has written and was committed.
+    pub wrote: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// How far it has come.
+    Runs(Id),
+    Answered(Id),
+    /// Its instance is gone.
+    Died,
+}
+
+/// A state of everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct World {
+    pub stores: Stores,
+    /// Sorted.
+    pub attempts: Vec<Attempt>,
+    /// How many may still come.
+    pub troubles: u8,
+}
+
+impl World {
+    pub fn running(&self) -> Vec<Attempt> {
+        self.attempts.iter().filter(|attempt| matches!(attempt.state, State::Runs(_))).copied().collect()
+    }
+}
+
+/// One step of a schedule. Calls and attempts by their places in the world before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The client of a change learns of the order.
+    Begins {
+        client: u8,
+    },
+    TakesEffect {
+        call: usize,
+    },
+    /// Where a drain looks for what others left, or claims it: it is not old enough, or somebody has just claimed it.
+    FindsNothingOverdue {
+        call: usize,
+    },
+    Commits {
+        call: usize,
+    },
+    TimesOut {
+        call: usize,
+    },
+    Answers {
+        call: usize,
+    },
+    /// Nobody waits for it, and it never comes to the store.
+    GetsLost {
+        call: usize,
+    },
+    RedisIsBack,
+    // Troubles.
+    AnswerGetsLost {
+        call: usize,
+    },
+    Aborts {
+        call: usize,
+    },
+    InstanceDies {
+        attempt: usize,
+    },
+    ClientLeaves {
+        attempt: usize,
+    },
+    /// With all instances.
+    HostDies,
+    RedisForgets {
+        entry: Option<Id>,
+    },
+    RedisRecalls {
+        entry: Id,
+    },
+    RedisGoes,
+    /// An acknowledgement was not written to its disk.
+    RedisForgetsAnAck {
+        command: usize,
+    },
+    PostgresRestarts,
+}
+
+impl Event {
+    pub fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::AnswerGetsLost { .. }
+                | Self::Aborts { .. }
+                | Self::InstanceDies { .. }
+                | Self::ClientLeaves { .. }
+                | Self::HostDies
+                | Self::RedisForgets { .. }
+                | Self::RedisRecalls { .. }
+                | Self::RedisGoes
+                | Self::RedisForgetsAnAck { .. }
+                | Self::PostgresRestarts
+        )
+    }
+}
+
+/// The code, the values and who takes part.
+pub struct Play {
+    pub roles: Vec<Role>,
+    /// How often each of them tries before the end.
+    pub attempts: u8,
+    pub requests: Requests,
+    pub values: Values,
+    pub judged: RefCell<Verdicts>,
+}
+
+impl Play {
+    pub fn new(roles: &[Role], attempts: u8, values: Values) -> Self {
+        let (requests, judged) = Default::default();
+        Self { roles: roles.to_vec(), attempts, requests, values, judged }
+    }
+
+    /// What can happen. Nothing but troubles: the schedule may end here.
+    pub fn events(&self, world: &World) -> Vec<Event> {
+        let mut events = Vec::new();
+        let begins = |client: &u8| {
+            let is_there = world.attempts.iter().any(|attempt| attempt.client == *client);
+            !is_there && self.order_of(world, *client).is_some()
+        };
+        let clients = 0..self.roles.len() as u8;
+        events.extend(clients.filter(begins).map(|client| Event::Begins { client }));
+        for (at, call) in world.stores.calls.iter().enumerate() {
+            self.events_of(world, at, call, &mut events);
+        }
+        if !world.stores.is_redis_up {
+            events.push(Event::RedisIsBack);
+        }
+        if world.troubles > 0 {
+            self.troubles(world, &mut events);
+        }
+        events
+    }
+
+    fn events_of(&self, world: &World, at: usize, call: &OnItsWay, events: &mut Vec<Event>) {
+        match call.phase {
+            Phase::Sent => {
+                events.push(Event::TakesEffect { call: at });
+                let looks = matches!(self.values.calls.at(call.call), Call::Overdue | Call::Claim(..));
+                if looks && !world.stores.pending.is_empty() && world.stores.is_redis_up {
+                    events.push(Event::FindsNothingOverdue { call: at });
+                }
+                if !call.is_heard {
+                    events.push(Event::GetsLost { call: at });
+                }
+            }
+            Phase::Waits => {
+                if !world.stores.waits_on(&self.values, at) {
+                    events.push(Event::TakesEffect { call: at });
+                }
+                events.push(Event::TimesOut { call: at });
+            }
+            Phase::Holds(_) => events.push(Event::Commits { call: at }),
+            Phase::Done(_) => events.push(Event::Answers { call: at }),
+        }
+    }
+
+    /// Whether the client of an attempt may send the same again: it has not done so, nor too often.
+    pub fn may_retry(&self, world: &World, attempt: Attempt) -> bool {
+        let has_retried =
+            world.attempts.iter().any(|other| other.client == attempt.client && other.number > attempt.number);
+        !has_retried && attempt.number < self.attempts
+    }
+
+    /// The order that a client changes, once it is there.
+    fn order_of(&self, world: &World, client: u8) -> Option<Uuid> {
+        let is_change = matches!(self.roles[usize::from(client)], Role::Changes { .. });
+        world.stores.rows.first().filter(|_| is_change).map(|row| self.values.rows.at(*row).order.id)
+    }
+
+    /// What is when `event` has happened.
+    pub fn after(&mut self, world: &World, event: Event) -> World {
+        let mut world = world.clone();
+        world.troubles -= u8::from(event.is_trouble());
+        let stores = &mut world.stores;
+        match event {
+            Event::Begins { client } => self.begin(&mut world, client, 1),
+            Event::TakesEffect { call } => stores.take_effect(&mut self.values, call),
+            Event::FindsNothingOverdue { call } => {
+                let nothing = match self.values.calls.at(stores.calls[call].call) {
+                    Call::Overdue => Reply::Overdue(Vec::new()),
+                    _ => Reply::Command(None),
+                };
+                stores.abort(&mut self.values, call, nothing);
+            }
+            Event::Commits { call } => {
+                let (client, number) = stores.calls[call].who;
+                stores.commit(&mut self.values, call);
+                let mut attempts = world.attempts.iter_mut();
+                attempts.find(|attempt| (attempt.client, attempt.number) == (client, number)).unwrap().wrote = true;
+            }
+            Event::TimesOut { call } => stores.time_out(&mut self.values, call),
+            Event::Answers { call } => {
+                let call = stores.calls.remove(call);
+                let Phase::Done(reply) = call.phase else { unreachable!("it has no answer yet") };
+                self.reply(&mut world, call, reply);
+            }
+            Event::GetsLost { call } => drop(stores.calls.remove(call)),
+            Event::RedisIsBack => stores.is_redis_up = true,
+            Event::AnswerGetsLost { call } => self.lose_answer(&mut world, call),
+            Event::Aborts { call } => self.abort(&mut world, call),
+            Event::InstanceDies { attempt } => self.die(&mut world, attempt),
+            Event::HostDies => {
+                for attempt in world.running() {
+                    let at = world.attempts.iter().position(|other| *other == attempt);
+                    self.die(&mut world, at.unwrap());
+                }
+            }
+            Event::ClientLeaves { attempt } => {
+                let Attempt { client, number, .. } = world.attempts[attempt];
+                self.begin(&mut world, client, number + 1);
+            }
+            Event::RedisForgets { entry: None } => stores.entries.clear(),
+            Event::RedisForgets { entry: Some(entry) } => stores.entries.retain(|other| *other != entry),
+            Event::RedisRecalls { entry } => {
+                let (key, record) = self.values.entries.at(entry).clone();
+                stores.set(&mut self.values, key, Some(record));
+            }
+            Event::RedisGoes => stores.is_redis_up = false,
+            Event::RedisForgetsAnAck { command } => {
+                stores.pending.push((command, 1));
+                stores.pending.sort_unstable();
+            }
+            Event::PostgresRestarts => self.restart_postgres(&mut world),
+        }
+        world
+    }
+
+    /// Goes on, without troubles, until nothing is on its way.
+    pub fn run_out(&mut self, mut world: World) -> World {
+        while let Some(event) = self.events(&world).into_iter().find(|event| !matches!(event, Event::Begins { .. })) {
+            world = self.after(&world, event);
+        }
+        world
+    }
+
+    /// A request is sent, and its code runs up to its first call.
+    pub fn begin(&mut self, world: &mut World, client: u8, number: u8) {
+        let sent = Sent {
+            role: self.roles[usize::from(client)],
+            client,
+            attempt: number,
+            order: self.order_of(world, client),
+        };
+        let course = self.requests.begin(&mut self.values, sent);
+        world.attempts.push(Attempt { client, number, state: State::Runs(course), wrote: false });
+        world.attempts.sort_unstable();
+        self.send(world, client, number, course, 0);
+    }
+
+    /// What the code asked since, but for `known` calls, goes on its way.
+    fn send(&self, world: &mut World, client: u8, number: u8, course: Id, known: usize) {
+        for (at, call) in self.requests.calls(course).iter().enumerate().skip(known) {
+            let is_heard = !matches!(self.values.calls.at(*call), Call::Set(..));
+            let (who, call_number) = ((client, number), at as u8);
+            world.stores.send(OnItsWay { who, number: call_number, call: *call, phase: Phase::Sent, is_heard });
+        }
+    }
+
+    /// A reply comes to its request, whose code goes on.
+    pub fn reply(&mut self, world: &mut World, call: OnItsWay, reply: Id) {
+        let (client, number) = call.who;
+        let mut attempts = world.attempts.iter_mut();
+        let attempt = attempts.find(|attempt| (attempt.client, attempt.number) == call.who).unwrap();
+        let State::Runs(before) = attempt.state else { unreachable!("nobody listens") };
+        let course = self.requests.go_on(&mut self.values, before, call.number, reply);
+        let answer = self.requests.answer(course);
+        attempt.state = answer.map_or(State::Runs(course), State::Answered);
+        let attempt = *attempt;
+        self.send(world, client, number, course, self.requests.calls(before).len());
+        let retries = answer.is_some_and(|answer| self.requests.seen.at(answer).is_to_be_retried());
+        if retries && self.may_retry(world, attempt) {
+            self.begin(world, client, number + 1);
+        }
+    }
+}
