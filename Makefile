@@ -13,7 +13,7 @@ run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=..., RUNTIME
 test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, browser, contract, queues
 	@scripts/test.sh
 
-prove: ## Crash points, a lying Redis, leaving clients, failovers, long storms; prints the figures
+prove: ## Interleavings, crash points, a lying Redis, leaving clients, failovers, long storms; prints the figures
 	@scripts/prove.sh
 bench: ## Measure the service beside its peers and stores (ARGS="--help" lists the options)
 	@scripts/bench.sh $(ARGS)
