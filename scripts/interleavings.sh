@@ -14,7 +14,7 @@ which=(cases::) ignored=() profile=dev
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit ;;
-        # Twice as fast as the profile that the tests have, which is what the long ones need.
+        # Several times as fast as the tests' own profile, which the long ones need.
         --deep) ignored=(--include-ignored --skip given_schedule) profile=host ;;
         --replay)
             [[ ${2:-} =~ ^[a-z_]+:[0-9.]*$ ]] || fail "--replay needs a schedule, such as two_requests:2.0.11"

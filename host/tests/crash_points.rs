@@ -167,13 +167,8 @@ impl World {
     /// `None` where the answer broke off: its instance died behind the head, which may not have left by then.
     async fn send(&self, service: &Service, key: &str, order: &'static str) -> Option<Answer> {
         let request = self.http.post(format!("{}/orders", service.url)).header("Idempotency-Key", key);
-        let answer = match request.header("Content-Type", "application/json").body(order).send().await {
-            Ok(answer) => answer,
-            Err(error) => {
-                assert!(!error.is_timeout() && !error.is_connect(), "{error:?}");
-                return None;
-            }
-        };
+        let sent = request.header("Content-Type", "application/json").body(order).send().await;
+        let answer = sent.inspect_err(|error| assert!(!error.is_timeout() && !error.is_connect(), "{error:?}")).ok()?;
         let header =
             |name| answer.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
         let (status, location, etag) = (answer.status().as_u16(), header("location"), header("etag"));

@@ -21,6 +21,7 @@ const TILL: Role = Role::Places { client: "till", order: order!("other") };
 const OTHER: Role = Role::Places { client: "", order: order!("other") };
 const CONFIRM: Role = Role::Changes { if_match: "\"1\"", to: r#"{"status":"confirmed"}"# };
 const CANCEL: Role = Role::Changes { if_match: "\"1\"", to: r#"{"status":"cancelled"}"# };
+const CONFIRM_EITHER: Role = Role::Changes { if_match: "\"1\", \"2\"", to: r#"{"status":"confirmed"}"# };
 const CANCEL_EITHER: Role = Role::Changes { if_match: "\"1\", \"2\"", to: r#"{"status":"cancelled"}"# };
 
 /// What is there when the schedules begin.
@@ -134,6 +135,7 @@ cases! {
     change_and_its_repeat: [ONE, CONFIRM, CONFIRM], Before::Placed, 2 attempts, 1 troubles;
     change_against_change: [ONE, CONFIRM, CANCEL], Before::Placed, 2 attempts, 1 troubles;
     change_upon_change: [ONE, CONFIRM, CANCEL_EITHER], Before::Placed, 2 attempts, 1 troubles;
+    change_that_is_not_allowed: [ONE, CANCEL, CONFIRM_EITHER], Before::Placed, 2 attempts, 1 troubles;
     three_changes: [ONE, CONFIRM, CANCEL, CANCEL_EITHER], Before::Placed, 1 attempts, 0 troubles;
     a_command: [Role::Drains], Before::Commands(1), 2 attempts, 1 troubles;
     two_drains: [Role::Drains, Role::Drains], Before::Commands(1), 1 attempts, 0 troubles;

@@ -6,23 +6,19 @@
 //! statement, where the component may place several by one and try again alone. The streams have no laws.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::rc::Rc;
 
 use order::client::ClientName;
-use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
-use order::order::{Order, Status, Timestamp};
-use order::stores::{Events, Filter, KeyStore, OrderStore, Page, Placement, Position, StoreError};
-use uuid::Uuid;
+use order::idempotency::{IdempotencyKey, KeyRecord};
+use order::stores::{KeyStore, OrderStore, StoreError};
 
 use crate::laws::{self, SharedStores, Write, record_of};
 use crate::stores::{OnItsWay, Phase, Stores, Values};
 use crate::wire::{Call, Key, Reply, Row, Wire};
 
+/// Both models, and how far their calls have come.
 #[derive(Default)]
-pub struct Model {
-    wire: Wire,
+struct Both {
     stores: RefCell<Stores>,
     values: RefCell<Values>,
     /// How many calls were sent on.
@@ -30,16 +26,22 @@ pub struct Model {
     is_cut_off: Cell<bool>,
 }
 
+/// Whenever one of its calls is looked at, all of them go on.
+pub struct Model {
+    wire: Wire,
+    both: Rc<Both>,
+}
+
 /// The client of the transactions that somebody else has open.
 const SOMEBODY_ELSE: u8 = 255;
 
-impl Model {
+impl Both {
     /// Every call goes as far as it can.
-    fn go_on(&self) {
+    fn go_on(&self, wire: &Wire) {
         let (mut stores, mut values) = (self.stores.borrow_mut(), self.values.borrow_mut());
-        for (number, call) in self.wire.calls().into_iter().enumerate().skip(self.sent.get()) {
+        for (number, call) in wire.calls().into_iter().enumerate().skip(self.sent.get()) {
             if self.is_cut_off.get() {
-                self.wire.reply(number, call.failure());
+                wire.reply(number, call.failure());
             } else {
                 let is_heard = !matches!(call, Call::Set(..));
                 stores.send(on_its_way(number, values.calls.id(call), is_heard));
@@ -54,7 +56,7 @@ impl Model {
                 Phase::Holds(_) if call.who.0 != SOMEBODY_ELSE => stores.commit(&mut values, at),
                 Phase::Done(reply) => {
                     stores.calls.remove(at);
-                    self.wire.reply(number_of(&call), values.replies.at(reply).clone());
+                    wire.reply(number_of(&call), values.replies.at(reply).clone());
                 }
                 Phase::Waits | Phase::Holds(_) => {
                     at += 1;
@@ -64,20 +66,6 @@ impl Model {
             // Others may have waited for this one.
             at = 0;
         }
-    }
-
-    /// The call's outcome. Whenever it is looked at, all calls go on.
-    async fn outcome<T>(&self, call: impl Future<Output = T>) -> T {
-        let mut call = pin!(call);
-        poll_fn(|context| {
-            if let Poll::Ready(outcome) = call.as_mut().poll(context) {
-                return Poll::Ready(outcome);
-            }
-            self.go_on();
-            context.waker().wake_by_ref();
-            call.as_mut().poll(context)
-        })
-        .await
     }
 
     /// Where the call of somebody else is.
@@ -96,88 +84,31 @@ fn number_of(call: &OnItsWay) -> usize {
     usize::from_be_bytes([0, 0, 0, 0, 0, call.who.0, call.who.1, call.number])
 }
 
-impl KeyStore for Model {
-    async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
-        self.outcome(KeyStore::find(&self.wire, client, key)).await
-    }
-
-    async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
-        self.outcome(self.wire.remember(client, key, record)).await
-    }
-
-    async fn is_up(&self) -> bool {
-        self.outcome(self.wire.is_up()).await
-    }
-}
-
-impl OrderStore for Model {
-    async fn place(
-        &self,
-        client: &ClientName,
-        key: &IdempotencyKey,
-        fingerprint: Fingerprint,
-        order: &Order,
-    ) -> Result<Placement, StoreError> {
-        self.outcome(self.wire.place(client, key, fingerprint, order)).await
-    }
-
-    async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
-        self.outcome(self.wire.find_by_key(client, key)).await
-    }
-
-    async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
-        self.outcome(OrderStore::find(&self.wire, client, id)).await
-    }
-
-    async fn change(
-        &self,
-        client: &ClientName,
-        id: Uuid,
-        versions: &[i64],
-        status: Status,
-        now: Timestamp,
-    ) -> Result<Option<Order>, StoreError> {
-        self.outcome(self.wire.change(client, id, versions, status, now)).await
-    }
-
-    async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError> {
-        self.outcome(self.wire.list(client, filter, limit)).await
-    }
-
-    async fn events(&self, _: &ClientName, _: Option<Position>, _: u32) -> Result<Option<Events>, StoreError> {
-        unreachable!("the model has no feed")
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.outcome(self.wire.check()).await
-    }
-}
-
 impl laws::Stores for Model {
     fn keys(&self) -> &impl KeyStore {
-        self
+        &self.wire
     }
 
     fn orders(&self) -> &impl OrderStore {
-        self
+        &self.wire
     }
 
     async fn entry(&self, client: &ClientName, key: &IdempotencyKey) -> Option<Vec<u8>> {
-        self.go_on();
-        let record = self.stores.borrow().entry(&self.values.borrow(), &Key::new(client, key)).cloned();
+        self.both.go_on(&self.wire);
+        let record = self.both.stores.borrow().entry(&self.both.values.borrow(), &Key::new(client, key)).cloned();
         record.map(|record| record.encode(client, key))
     }
 
     async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>) {
-        self.go_on();
+        self.both.go_on(&self.wire);
         let record = entry.and_then(|entry| KeyRecord::decode(client, key, entry));
-        let (mut stores, mut values) = (self.stores.borrow_mut(), self.values.borrow_mut());
+        let (mut stores, mut values) = (self.both.stores.borrow_mut(), self.both.values.borrow_mut());
         stores.set(&mut values, Key::new(client, key), record);
     }
 
     fn set_reachable(&self, is_reachable: bool) {
-        self.is_cut_off.set(!is_reachable);
-        let (mut stores, values) = (self.stores.borrow_mut(), self.values.borrow());
+        self.both.is_cut_off.set(!is_reachable);
+        let (mut stores, values) = (self.both.stores.borrow_mut(), self.both.values.borrow());
         for call in stores.calls.iter_mut().filter(|call| call.is_heard && !is_reachable) {
             call.is_heard = false;
             self.wire.reply(number_of(call), values.calls.at(call.call).failure());
@@ -202,33 +133,33 @@ impl SharedStores for Model {
                     status: *status,
                 },
             };
-            let call = self.values.borrow_mut().calls.id(call);
-            let held = on_its_way(self.sent.get(), call, false);
+            let call = self.both.values.borrow_mut().calls.id(call);
+            let held = on_its_way(self.both.sent.get(), call, false);
             let held = OnItsWay { who: (SOMEBODY_ELSE, call as u8), ..held };
-            self.stores.borrow_mut().send(held);
-            let at = self.at(held);
-            self.stores.borrow_mut().take_effect(&mut self.values.borrow_mut(), at);
-            assert!(matches!(self.stores.borrow().calls[at].phase, Phase::Holds(_)), "it waits");
+            self.both.stores.borrow_mut().send(held);
+            let at = self.both.at(held);
+            self.both.stores.borrow_mut().take_effect(&mut self.both.values.borrow_mut(), at);
+            assert!(matches!(self.both.stores.borrow().calls[at].phase, Phase::Holds(_)), "it waits");
             held
         });
         begun.collect()
     }
 
     async fn commit(&self, held: Self::Held) {
-        for at in held.into_iter().map(|held| self.at(held)) {
-            self.stores.borrow_mut().commit(&mut self.values.borrow_mut(), at);
+        for at in held.into_iter().map(|held| self.both.at(held)) {
+            self.both.stores.borrow_mut().commit(&mut self.both.values.borrow_mut(), at);
         }
     }
 
     async fn abort(&self, held: Self::Held) {
-        for at in held.into_iter().map(|held| self.at(held)) {
+        for at in held.into_iter().map(|held| self.both.at(held)) {
             let failure = Reply::Failed(StoreError::Unavailable("rolled back".into()));
-            self.stores.borrow_mut().abort(&mut self.values.borrow_mut(), at, failure);
+            self.both.stores.borrow_mut().abort(&mut self.both.values.borrow_mut(), at, failure);
         }
     }
 
     async fn pass_lock_timeout(&self) {
-        let (mut stores, mut values) = (self.stores.borrow_mut(), self.values.borrow_mut());
+        let (mut stores, mut values) = (self.both.stores.borrow_mut(), self.both.values.borrow_mut());
         // From the end, since a call that nobody listens to is dropped.
         for at in (0..stores.calls.len()).rev() {
             if stores.calls[at].phase == Phase::Waits {
@@ -239,7 +170,9 @@ impl SharedStores for Model {
 }
 
 async fn stores() -> Model {
-    Model::default()
+    let (wire, both) = (Wire::default(), Rc::new(Both::default()));
+    let (asked, answers) = (wire.clone(), both.clone());
+    Model { wire: wire.with_look(move || answers.go_on(&asked)), both }
 }
 
 laws!(keys, stores);

@@ -97,17 +97,26 @@ struct Tape {
 
 /// All stores of one request.
 #[derive(Clone, Default)]
-pub struct Wire(Rc<RefCell<Tape>>);
+pub struct Wire {
+    tape: Rc<RefCell<Tape>>,
+    /// Done whenever somebody looks for a reply, should replies not come from elsewhere.
+    look: Option<Rc<dyn Fn()>>,
+}
 
 impl Wire {
+    /// The same, with replies that `look` gives.
+    pub fn with_look(&self, look: impl Fn() + 'static) -> Self {
+        Self { look: Some(Rc::new(look)), ..self.clone() }
+    }
+
     /// What was asked so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.0.borrow().calls.clone()
+        self.tape.borrow().calls.clone()
     }
 
     pub fn reply(&self, call: usize, reply: Reply) {
         let waker = {
-            let slot = &mut self.0.borrow_mut().replies[call];
+            let slot = &mut self.tape.borrow_mut().replies[call];
             slot.0 = Some(reply);
             slot.1.take()
         };
@@ -115,7 +124,7 @@ impl Wire {
     }
 
     fn send(&self, call: Call) -> usize {
-        let mut tape = self.0.borrow_mut();
+        let mut tape = self.tape.borrow_mut();
         tape.calls.push(call);
         tape.replies.push((None, None));
         tape.calls.len() - 1
@@ -124,7 +133,11 @@ impl Wire {
     async fn ask(&self, call: Call) -> Reply {
         let call = self.send(call);
         poll_fn(|context| {
-            let slot = &mut self.0.borrow_mut().replies[call];
+            if let Some(look) = &self.look {
+                look();
+                context.waker().wake_by_ref();
+            }
+            let slot = &mut self.tape.borrow_mut().replies[call];
             slot.1 = Some(context.waker().clone());
             slot.0.take().map_or(Poll::Pending, Poll::Ready)
         })
