@@ -47,7 +47,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
     let variables =
         [("SPIN_VARIABLE_REDIS_ADDRESS", &*redis_address(closed)), ("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")];
     let (_service, url, mut log) = service_and_log(&variables).await;
-    let http = reqwest::Client::new();
+    let http = client();
 
     // Every printable character that JSON escapes, within the first eight.
     let secret = fresh_key();
@@ -133,7 +133,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
 async fn a_failure_is_logged_with_its_cause() {
     let (_service, url, mut log) = service_and_log(&[("SPIN_VARIABLE_PG_PASSWORD", "wrong-password")]).await;
     for path in ["/orders", "/readyz"] {
-        assert_eq!(reqwest::get(format!("{url}{path}")).await.unwrap().status(), 503);
+        assert_eq!(client().get(format!("{url}{path}")).send().await.unwrap().status(), 503);
         let (text, line) = next(&mut log).await;
         let expected = (&json!("error"), &json!("failed"), &json!(path));
         assert_eq!((&line["level"], &line["outcome"], &line["route"]), expected, "{text}");
@@ -146,7 +146,7 @@ async fn a_feed_that_is_held_back_for_long_is_told_of() {
     let database = Database::create().await;
     let variables = [("SPIN_VARIABLE_PG_DATABASE", database.name()), ("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())];
     let (_service, url, mut log) = service_and_log(&variables).await;
-    let request = reqwest::Client::new().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());
+    let request = client().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());
     let answer = request.header("Content-Type", "application/json").body(ORDER).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), &next(&mut log).await.1["outcome"]), (201, &json!("placed")));
     let (open, other) = (database.owner().await, database.owner().await);
@@ -156,7 +156,7 @@ async fn a_feed_that_is_held_back_for_long_is_told_of() {
     // For the rows that are there: one of them is behind the open transaction.
     for (age, event) in [("1 second", "request"), ("10 minutes", "feed held back")] {
         other.batch_execute(&format!("UPDATE orders SET updated_at = now() - interval '{age}'")).await.unwrap();
-        assert_eq!(reqwest::get(format!("{url}/events")).await.unwrap().status(), 200);
+        assert_eq!(client().get(format!("{url}/events")).send().await.unwrap().status(), 200);
         let (text, line) = next(&mut log).await;
         assert_eq!(line["event"], event, "{text}");
         assert_eq!(line["level"] == "warn" && text.contains("a change of 60"), event != "request", "{text}");
@@ -173,7 +173,7 @@ async fn a_silent_redis_is_told_of_once() {
     let (_service, url, mut log) = service_and_log(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
     let mut warnings = Vec::new();
     for _ in 0..5 {
-        let request = reqwest::Client::new().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());
+        let request = client().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());
         let answer = request.header("Content-Type", "application/json").body(ORDER).send().await.unwrap();
         assert_eq!(answer.status(), 201);
         while let (_, line) = next(&mut log).await

@@ -64,6 +64,10 @@ impl Service {
     }
 }
 
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap()
+}
+
 /// What serves that application, with what it needs to know still to be added. To be ended by [`end`].
 pub fn host_command(manifest: &Path) -> Command {
     let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
@@ -117,8 +121,7 @@ impl TestApp {
         ];
         let stores: Vec<_> = stores.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let service = Service::start(manifest, &[&stores, variables].concat(), Stdio::inherit()).await;
-        let http = reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap();
-        Self { url: service.url.clone(), http, redis, postgres, _service: service }
+        Self { url: service.url.clone(), http: client(), redis, postgres, _service: service }
     }
 
     pub fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {

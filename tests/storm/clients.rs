@@ -11,10 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::history::{Answer, Event, Row, Variant};
 use crate::queue;
-use crate::service::Host;
+use crate::service::{Host, client};
 
-/// A client that waits longer takes the answer for lost.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Settling is done by so many at once.
 const AT_ONCE: usize = 24;
 /// Clients of the service. Each key here is one client's: of three in a row the spelling is the same, and the orders differ.
@@ -47,7 +45,7 @@ impl Clients {
         Self {
             name,
             urls: hosts.iter().map(|host| host.url.clone()).collect(),
-            http: reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap(),
+            http: client(),
             events: Mutex::default(),
             requests: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
@@ -142,7 +140,10 @@ impl Clients {
         answer: impl Future<Output = Result<Answer, reqwest::Error>>,
     ) -> Answer {
         let sent = self.tick();
-        let answer = answer.await.unwrap_or(Answer::Maybe);
+        let answer = answer.await.unwrap_or_else(|error| match error.is_timeout() {
+            true => Answer::Unexpected(format!("nothing: {error}")),
+            false => Answer::Maybe,
+        });
         self.requests.fetch_add(1, Ordering::SeqCst);
         self.events.lock().unwrap().push(Event { key, variant, sent, answered: self.tick(), answer: answer.clone() });
         answer
@@ -159,7 +160,7 @@ impl Clients {
     }
 
     async fn settle_key(&self, key: usize) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         for variant in [Variant::A, Variant::B] {
             for url in self.urls.iter().cycle() {
                 if matches!(self.place(url, key, variant).await, Answer::Order { .. } | Answer::KeyReused) {

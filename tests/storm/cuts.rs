@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::service::{Host, owner, setting, superuser};
+use crate::service::{Host, client, owner, setting, superuser};
 
 const AT_ONCE: usize = 32;
 /// Before, during and after the work: a placed order takes a few milliseconds.
@@ -39,7 +39,7 @@ async fn a_thousand_clients_that_leave_and_come_back_place_one_order_each() {
     let mut random = fastrand::Rng::with_seed(seed);
     let customer = format!("cuts-{seed}-{}", fastrand::u32(..));
     let host = Host::start("cuts", None, &[]).await;
-    let http = reqwest::Client::new();
+    let http = client();
     let body = order(&customer);
     let place = async |key: String| {
         let request = http.post(format!("{}/orders", host.url)).header("Idempotency-Key", key);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 
 use crate::proxy::Proxy;
-use crate::service::{Host, setting, variable};
+use crate::service::{Host, client, setting, variable};
 
 /// What the host's pool holds.
 const POOL_SIZE: usize = 64;
@@ -36,7 +36,7 @@ async fn each_connection_of_a_frozen_path_costs_one_request_and_no_more() {
         let proxy = Proxy::start(upstream).await;
         let address: &'static str = format!("postgres://127.0.0.1:{}", proxy.port).leak();
         let host = Host::start("freeze", None, &[("SPIN_VARIABLE_PG_ADDRESS", address)]).await;
-        let http = reqwest::Client::new();
+        let http = client();
         let place = async || {
             let key = format!("freeze-{run}-{}", fastrand::u64(..));
             let body = r#"{"customerId":"c","currency":"RUB","items":[{"sku":"S","quantity":1,"unitAmount":1}]}"#;

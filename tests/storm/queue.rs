@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use crate::service::{faults_argument, is_spin, redis, send};
+use crate::service::{end, faults_argument, is_spin, redis};
 
 /// An intake, and whoever rings for it.
 pub struct Intake {
@@ -40,8 +40,7 @@ impl Intake {
                     ring().await;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
-                send(&child, "-KILL");
-                let _ = child.wait().await;
+                end(&mut child, "-KILL").await;
             }
         });
         Self { task, is_over, starts }

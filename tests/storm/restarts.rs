@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 
-use crate::service::{Host, owner, setting};
+use crate::service::{Host, client, owner, setting};
 
 const CLIENTS: usize = 16;
 
@@ -27,36 +27,38 @@ async fn a_rolling_restart_loses_nothing_and_places_nothing_twice() {
     let body = format!(
         r#"{{"customerId":"{customer}","currency":"RUB","items":[{{"sku":"S","quantity":1,"unitAmount":1}}]}}"#
     );
-    let (http, counts, over) = (reqwest::Client::new(), Counts::default(), AtomicBool::new(false));
+    let (http, counts, over) = (client(), Counts::default(), AtomicBool::new(false));
 
     // Sends one order until it is answered, each time to the next host; gives its id.
     let place = async |key: &str| -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         for url in urls.iter().cycle().skip(fastrand::usize(..2)) {
             let request = http.post(format!("{url}/orders")).header("Idempotency-Key", key);
-            let answer = request.header("Content-Type", "application/json").body(body.clone()).send().await;
-            let count = match answer {
+            let request = request.header("Content-Type", "application/json").body(body.clone());
+            let answer = async {
+                let answer = request.send().await?;
+                Ok::<_, reqwest::Error>((answer.status().as_u16(), answer.text().await?))
+            };
+            let count = match answer.await {
+                Err(error) if error.is_timeout() => panic!("{url} leaves {key} without an answer"),
                 Err(error) if error.is_connect() => &counts.refused,
                 Err(_) => &counts.cut,
-                Ok(answer) => match (answer.status().as_u16(), answer.text().await) {
-                    (201, Ok(order)) => {
-                        let order: serde_json::Value = serde_json::from_str(&order).unwrap();
-                        return order["orderId"].as_str().unwrap().into();
-                    }
-                    (_, Err(_)) => &counts.cut,
-                    // Spin's own, for an instance that ended.
-                    (500, Ok(text)) if text.is_empty() => &counts.cut,
-                    // A host that ends closes its sessions of PostgreSQL first.
-                    (503, Ok(_)) => &counts.cut,
-                    (status, Ok(text)) => panic!("{status} {text}"),
-                },
+                Ok((201, order)) => {
+                    let order: serde_json::Value = serde_json::from_str(&order).unwrap();
+                    return order["orderId"].as_str().unwrap().into();
+                }
+                // Spin's own, for an instance that ended.
+                Ok((500, text)) if text.is_empty() => &counts.cut,
+                // A host that ends closes its sessions of PostgreSQL first.
+                Ok((503, _)) => &counts.cut,
+                Ok((status, text)) => panic!("{status} {text}"),
             };
             count.fetch_add(1, Ordering::SeqCst);
             assert!(Instant::now() < deadline, "{key} does not settle");
         }
         unreachable!("the hosts never end")
     };
-    let client = async |number: usize| {
+    let go_on = async |number: usize| {
         let mut placed = Vec::new();
         while !over.load(Ordering::SeqCst) {
             let key = format!("{customer}-{number}-{}", placed.len());
@@ -65,7 +67,7 @@ async fn a_rolling_restart_loses_nothing_and_places_nothing_twice() {
         }
         placed
     };
-    let clients = stream::iter(0..CLIENTS).map(client).buffer_unordered(CLIENTS).collect::<Vec<_>>();
+    let clients = stream::iter(0..CLIENTS).map(go_on).buffer_unordered(CLIENTS).collect::<Vec<_>>();
     let restarts = async {
         for _ in 0..rounds {
             for host in &mut hosts {

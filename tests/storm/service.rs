@@ -19,6 +19,13 @@ pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
+/// Nothing that works takes longer: a request that does has no deadline.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap()
+}
+
 /// What serves the component: Spin where RUNTIME says so, else the bundled host.
 pub fn is_spin() -> bool {
     std::env::var("RUNTIME").is_ok_and(|runtime| runtime == "spin")
@@ -71,7 +78,8 @@ impl Host {
         }
         self.child = Some(command.spawn().expect("`make test` builds it"));
         let deadline = Instant::now() + Duration::from_secs(30);
-        while reqwest::get(format!("{}/healthz", self.url)).await.is_err() {
+        let http = client();
+        while http.get(format!("{}/healthz", self.url)).send().await.is_err() {
             assert!(Instant::now() < deadline, "the host does not start; see {}", self.log.display());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -103,8 +111,7 @@ impl Host {
 
     async fn end(&mut self, signal: &str) {
         if let Some(mut child) = self.child.take() {
-            send(&child, signal);
-            child.wait().await.unwrap();
+            end(&mut child, signal).await;
         }
     }
 
@@ -141,8 +148,18 @@ pub fn faults_argument(seeds: &mut fastrand::Rng) -> Vec<String> {
     if is_spin() { Vec::new() } else { vec!["--random-faults".to_owned(), draw] }
 }
 
+/// Sends the signal, and waits until the process has ended.
+pub async fn end(child: &mut Child, signal: &str) {
+    send(child, signal);
+    let deadline = Instant::now() + CLIENT_TIMEOUT;
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "a host does not end at {signal}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// To the process, under Spin to its group.
-pub fn send(child: &Child, signal: &str) {
+fn send(child: &Child, signal: &str) {
     if let Some(pid) = child.id() {
         let target = if is_spin() { format!("-{pid}") } else { pid.to_string() };
         // The shell's own `kill`: bare Debian has no other.

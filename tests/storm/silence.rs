@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 
-use crate::service::{Host, Stores, setting};
+use crate::service::{Host, Stores, client, setting};
 
 const CLIENTS: usize = 16;
 /// Each instance asks Redis once before it leaves it alone.
@@ -14,7 +14,7 @@ const FIRST: Duration = Duration::from_secs(2);
 async fn creates_are_as_fast_while_redis_says_nothing() {
     let seconds = Duration::from_secs(setting("SILENCE_SECONDS", 6).max(3));
     let host = Host::start("silence", None, &[]).await;
-    let http = reqwest::Client::new();
+    let http = client();
     let run = fastrand::u32(..);
     // The median of what creates took from `after` to `until`.
     let median = async |after: Duration, until: Duration| {

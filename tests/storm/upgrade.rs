@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::service::{Host, setting, superuser, variable};
+use crate::service::{Host, client, setting, superuser, variable};
 
 const CLIENTS: usize = 12;
 /// Keys that are sent again and again, from each of the two hosts and before and after each step.
@@ -48,17 +48,19 @@ async fn an_upgrade_under_load_loses_nothing_and_doubles_nothing() {
     }
 
     let urls: Vec<_> = hosts.iter().map(|host| host.url.clone()).collect();
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
+    let http = client();
     let (acknowledged, over) = (Acknowledged::default(), AtomicBool::new(false));
     let [requests, unknown] = [const { AtomicUsize::new(0) }; 2];
     let place = async |url: &str, key: usize| {
         let order = format!(
             r#"{{"customerId":"c","currency":"RUB","items":[{{"sku":"S-{key}","quantity":1,"unitAmount":1}}]}}"#
         );
+        let cut = |error: reqwest::Error| assert!(!error.is_timeout(), "{url} leaves key {key} without an answer");
         let request = http.post(format!("{url}/orders")).header("Idempotency-Key", format!("key-{key}"));
-        let answer = request.header("Content-Type", "application/json").body(order).send().await.ok()?;
+        let request = request.header("Content-Type", "application/json").body(order);
+        let answer = request.send().await.map_err(cut).ok()?;
         let (status, location) = (answer.status().as_u16(), answer.headers().get("location").cloned());
-        let body = answer.text().await.ok()?;
+        let body = answer.text().await.map_err(cut).ok()?;
         // What else there is leaves the outcome open: a store is busy, or the host ended.
         assert!(matches!(status, 201 | 409 | 503) || body.is_empty(), "{status} {body}");
         (status == 201).then(|| (location.unwrap().to_str().unwrap()["/orders/".len()..].to_owned(), body))
