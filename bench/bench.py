@@ -98,22 +98,23 @@ class Bench:
             processes["redis"] = self.stores.redis_pid()
         for name in processes.keys() - {"postgres"}:
             proc.reset_peak(processes[name])
-        placed_before = self.stores.count(target.database)
+        placed_before, wal_before = self.stores.count(target.database), self.stores.wal_bytes()
         cpu_before = {name: proc.cpu_seconds(pid) for name, pid in processes.items()}
         cell = wrk(target.url, mode, clients, self.args.seconds, prefix)
         cpu = {name: proc.cpu_seconds(pid) - cpu_before[name] for name, pid in processes.items()}
         memory = {name: proc.peak_mb(pid) for name, pid in processes.items() if name != "postgres"}
         memory["postgres"] = proc.proportional_mb(processes["postgres"])
-        cell["wrong"] = self.wrong_count(cell, mode, clients, placed_before, target.database)
+        time.sleep(CUT_OFF_SECONDS)
+        placed, wal = self.stores.count(target.database) - placed_before, self.stores.wal_bytes() - wal_before
+        cell["wal_kb"] = round(wal / 1000 / max(placed, 1), 2)
+        cell["wrong"] = self.wrong_count(cell, mode, clients, placed)
         if warm_up:
             cell["errors"] += warm_up["errors"]
             cell["max_ms"] = max(cell["max_ms"], warm_up["max_ms"])
         self.book(cell, phase, target.name, mode, clients, round_number, cpu, memory, rows)
 
-    def wrong_count(self, cell, mode, clients, before, database):
+    def wrong_count(self, cell, mode, clients, placed):
         """A create must have placed as many orders as it answered, but for those cut off at the end; others none."""
-        time.sleep(CUT_OFF_SECONDS)
-        placed = self.stores.count(database) - before
         least = cell["requests"] - cell["errors"] if mode == "create" else 0
         most = cell["requests"] + clients if mode == "create" else 0
         return max(least - placed, placed - most, 0)

@@ -43,6 +43,8 @@ def medians(cells):
         entry["max_ms"] = max(cell["max_ms"] for cell in group)
         for name in ("errors", "wrong"):
             entry[name] = sum(cell[name] for cell in group)
+        if phase == "table":
+            entry["wal_kb"] = median(cell["wal_kb"] for cell in group)
         for name in ("cpu_seconds_per_1000", "memory_mb"):
             entry[name] = {of: round(median(cell[name][of] for cell in group), 4) for of in group[0][name]}
         result.append(entry)
@@ -130,6 +132,7 @@ def _rows(entries):
             entry["errors"] + entry["wrong"],
             *(f"{cpu[name]:.3f}" if name in cpu else "" for name in ("service", "postgres", "redis")),
             *(f"{memory[name]:.0f}" if name in memory else "" for name in ("service", "postgres", "redis")),
+            *([f"{entry['wal_kb']:.1f}"] if "wal_kb" in entry else []),
         ]
 
 
@@ -157,6 +160,7 @@ def markdown(result):
         entries = [entry for entry in result["medians"] if entry["phase"] == phase]
         if entries:
             head = ["target", "request", *(["rows before"] if phase == "table" else []), *columns]
+            head += ["WAL kB per create"] if phase == "table" else []
             parts += [f"## {title}", _table(head, _rows(entries))]
     return "\n\n".join(parts) + "\n"
 

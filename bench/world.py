@@ -65,6 +65,10 @@ class Stores:
     def start_redis(self):
         run(str(ROOT / "scripts" / "services.sh"), "up")
 
+    def wal_bytes(self):
+        """Written so far."""
+        return int(self.sql("SELECT pg_current_wal_insert_lsn() - '0/0'"))
+
     def count(self, database="orders"):
         return int(self.sql("SELECT count(*) FROM orders", database))
 
