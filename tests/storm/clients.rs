@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::history::{Answer, Event, Row, Variant};
 use crate::queue;
-use crate::service::{Host, client};
+use crate::service::{Host, LONGEST, client};
 
 /// Settling is done by so many at once.
 const AT_ONCE: usize = 24;
@@ -141,7 +141,7 @@ impl Clients {
     ) -> Answer {
         let sent = self.tick();
         let answer = answer.await.unwrap_or_else(|error| match error.is_timeout() {
-            true => Answer::Unexpected(format!("nothing: {error}")),
+            true => Answer::Unexpected(format!("no answer, and no end, in {LONGEST:?}: {error:?}")),
             false => Answer::Maybe,
         });
         self.requests.fetch_add(1, Ordering::SeqCst);
@@ -160,7 +160,7 @@ impl Clients {
     }
 
     async fn settle_key(&self, key: usize) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + 2 * LONGEST;
         for variant in [Variant::A, Variant::B] {
             for url in self.urls.iter().cycle() {
                 if matches!(self.place(url, key, variant).await, Answer::Order { .. } | Answer::KeyReused) {

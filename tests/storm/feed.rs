@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::service::{LONGEST, cut};
+
 /// What a consumer keeps, in one transaction with its cursor: of each order the highest version and its status.
 type Table = BTreeMap<String, (i64, String)>;
 
@@ -48,10 +50,10 @@ impl Consumer {
 
     /// The events and the path of the next page, where there was an answer.
     async fn page(&self, url: &str, path: &str) -> Option<(Vec<Value>, String)> {
-        let answer = self.http.get(format!("{url}{path}")).bearer_auth(&self.token).send().await.ok()?;
+        let answer = self.http.get(format!("{url}{path}")).bearer_auth(&self.token).send().await.map_err(cut).ok()?;
         let status = answer.status().as_u16();
         let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
-        let body = answer.text().await.ok()?;
+        let body = answer.text().await.map_err(cut).ok()?;
         assert!(matches!(status, 200 | 503) || status == 500 && body.is_empty(), "{path}: {status} {body}");
         let next = link?.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?.to_owned();
         Some((serde_json::from_str(&body).unwrap(), next))
@@ -77,12 +79,12 @@ impl Consumer {
         let request =
             self.http.patch(format!("{url}/orders/{id}")).bearer_auth(&self.token).header("If-Match", "\"1\"");
         let request = request.header("Content-Type", "application/merge-patch+json");
-        let _ = request.body(r#"{"status":"confirmed"}"#).send().await;
+        let _ = request.body(r#"{"status":"confirmed"}"#).send().await.map_err(cut);
     }
 
     /// Reads on to the end, and compares. Gives how many events it was shown, and of how many orders.
     pub async fn finish(mut self, owner: &tokio_postgres::Client) -> (usize, usize) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + 2 * LONGEST;
         let sql = "SELECT order_id::text, version, status FROM orders WHERE client = $1";
         loop {
             let (at, url) = (self.paths.len() - 1, self.urls[0].clone());

@@ -20,7 +20,7 @@ pub enum Answer {
     KeyReused,
     /// `409 idempotency-key-in-use`.
     KeyInUse,
-    /// `503`, the host's own `500`, or no answer.
+    /// `503`, the host's own `500`, or a connection that was cut.
     Maybe,
     /// `200` of a list asked for by key: the orders in it.
     Listed(Vec<String>),
@@ -60,7 +60,7 @@ pub enum Violation {
     WrongOwner(usize),
     /// A key that was tried, and settled to nothing.
     Unsettled(usize),
-    /// An answer that the contract does not know.
+    /// An answer that the contract does not know, or none within the client's limit.
     Unexpected(usize, String),
 }
 

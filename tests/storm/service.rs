@@ -20,10 +20,17 @@ pub fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// Nothing that works takes longer: a request that does has no deadline.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(30);
 
+/// With a connection for each request: hyper may lose a request that it hands to an old one in the moment in which the host
+/// dies, and then nobody answers it (hyperium/hyper#4122).
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap()
+    reqwest::Client::builder().timeout(LONGEST).pool_max_idle_per_host(0).build().unwrap()
+}
+
+/// A connection that breaks is what a storm is made of. A request that hangs is not.
+pub fn cut(error: reqwest::Error) {
+    assert!(!error.is_timeout(), "no answer, and no end, in {LONGEST:?}: {error:?}");
 }
 
 /// What serves the component: Spin where RUNTIME says so, else the bundled host.
@@ -151,9 +158,12 @@ pub fn faults_argument(seeds: &mut fastrand::Rng) -> Vec<String> {
 /// Sends the signal, and waits until the process has ended.
 pub async fn end(child: &mut Child, signal: &str) {
     send(child, signal);
-    let deadline = Instant::now() + CLIENT_TIMEOUT;
+    let deadline = Instant::now() + LONGEST;
     while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "a host does not end at {signal}");
+        if Instant::now() > deadline {
+            send(child, "-KILL");
+            panic!("a host does not end at {signal}");
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -250,5 +260,6 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
 
 pub async fn redis() -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(variable("REDIS_URL")).unwrap();
-    client.get_multiplexed_async_connection().await.expect("Redis")
+    let config = redis::AsyncConnectionConfig::new().set_connection_timeout(LONGEST).set_response_timeout(LONGEST);
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("Redis")
 }

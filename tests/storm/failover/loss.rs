@@ -41,7 +41,8 @@ fn keys_with_a_loss(events: &[Event], rows: &[Row]) -> BTreeSet<usize> {
 /// What was said of lost orders before no host could say it any more proves nothing of what came later.
 fn without(losses: &[Loss], mut events: Vec<Event>) -> Vec<Event> {
     for event in &mut events {
-        if losses.iter().any(|loss| loss.keys.contains(&event.key) && event.sent < loss.until) {
+        let is_of_a_loss = losses.iter().any(|loss| loss.keys.contains(&event.key) && event.sent < loss.until);
+        if is_of_a_loss && !matches!(event.answer, Answer::Unexpected(_)) {
             event.answer = Answer::Maybe;
         }
     }
