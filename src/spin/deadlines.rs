@@ -108,8 +108,8 @@ impl Drop for Watched {
 
 /// Rings by then, and again while calls wait, unless another timer is to ring earlier.
 ///
-/// It runs within the request that started it, and longer than that one. The host cuts no request, or calls would wait until
-/// another one starts the timer anew.
+/// It runs within the request that started it, and longer than that one. The host must not cut a request and keep its
+/// instance: later calls would take the timer for running. Neither Spin nor the bundled host does.
 fn start_timer(first_due: Instant) {
     let mut now = Instant::now();
     let mut ring = first_due.min(now + LONGEST_INTERVAL);
