@@ -104,6 +104,7 @@ class Bench:
         cpu = {name: proc.cpu_seconds(pid) - cpu_before[name] for name, pid in processes.items()}
         memory = {name: proc.peak_mb(pid) for name, pid in processes.items() if name != "postgres"}
         memory["postgres"] = proc.proportional_mb(processes["postgres"])
+        # Until those that were cut off at the end are placed too.
         time.sleep(CUT_OFF_SECONDS)
         placed, wal = self.stores.count(target.database) - placed_before, self.stores.wal_bytes() - wal_before
         cell["wal_kb"] = round(wal / 1000 / max(placed, 1), 2)

@@ -66,7 +66,7 @@ class Stores:
         run(str(ROOT / "scripts" / "services.sh"), "up")
 
     def wal_bytes(self):
-        """Written so far."""
+        """Written by the whole server so far."""
         return int(self.sql("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
     def count(self, database="orders"):
