@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,11 +30,9 @@ def run(*command, **options):
 
 
 def spin_version():
-    """Of a Spin 4 on the PATH, or None where RUNTIME=bundled takes the bundled host."""
-    if os.environ.get("RUNTIME") == "bundled" or not shutil.which("spin"):
-        return None
-    version = subprocess.run(["spin", "--version"], capture_output=True, text=True).stdout.strip()
-    return version if version.startswith("spin 4.") else None
+    """Of the Spin that scripts/runtime.sh takes, or None if it takes the bundled host."""
+    name = run("scripts/runtime.sh", "name", cwd=ROOT)
+    return name if name.startswith("spin ") else None
 
 
 class Stores:

@@ -18,9 +18,7 @@ esac
 # A tag that moves would leave two replicas with two versions.
 [[ $image =~ ^[^[:space:]]+/[^[:space:]/:]+:[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] || fail "IMAGE is '$image', not registry/name:tag"
 [[ $image != *:latest ]] || fail "give IMAGE a tag of its own, not latest"
-if ! command -v spin >/dev/null || ! version=$(spin --version 2>/dev/null) || [[ ! $version =~ ^spin\ 4\. ]]; then
-    fail "Spin 4 is needed to push an application; install it from https://spinframework.dev/install, then run this again"
-fi
+RUNTIME=spin scripts/runtime.sh name >/dev/null || fail "Spin pushes the application; run this again with it"
 
 scripts/toolchain.sh
 cargo build --target wasm32-wasip2 --release

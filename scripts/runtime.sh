@@ -1,21 +1,42 @@
 #!/usr/bin/env bash
-# What serves the component: a Spin 4 on the PATH, or the bundled host. RUNTIME=spin or RUNTIME=bundled chooses.
-#   scripts/runtime.sh name                     says which, and fails where it is not to be had
+# What serves the component: the Spin on the PATH, or the bundled host. RUNTIME=spin or RUNTIME=bundled chooses.
+#   scripts/runtime.sh name                     prints which; fails if it cannot be had
 #   scripts/runtime.sh build                    builds the component, and the bundled host where that serves
 #   scripts/runtime.sh serve MANIFEST [ADDRESS] serves in the foreground; intake/spin.toml listens on no address
-# Without RUNTIME it is Spin where there is one, else the bundled host.
+# Without RUNTIME it is Spin if there is one that is new enough, else the bundled host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail() { echo "runtime: $*" >&2; exit 1; }
 
-spin_version() { command -v spin >/dev/null && [[ $(spin --version 2>/dev/null) =~ ^(spin\ 4\.[0-9.]+) ]] && echo "${BASH_REMATCH[1]}"; }
+. ./versions.env
+# The oldest that runs the component: an older one knows no final WASI 0.3.
+oldest=${SPIN%.*}
+update="install Spin $oldest or newer: curl -fsSL https://spinframework.dev/downloads/install.sh | bash"
+
+# Prints `spin 4.1.0`; says on stderr why a Spin on the PATH does not count, and what follows.
+spin_version() {
+    command -v spin >/dev/null || return 1
+    if ! [[ $(spin --version 2>/dev/null) =~ ^spin\ ([0-9]+)\.([0-9]+)[0-9a-z.-]* ]]; then
+        echo "runtime: the spin on the PATH prints no version${1:-}; $update" >&2
+        return 1
+    fi
+    local version=${BASH_REMATCH[0]} major=${BASH_REMATCH[1]} minor=${BASH_REMATCH[2]}
+    if [ "$major" -lt "${oldest%.*}" ] || { [ "$major" -eq "${oldest%.*}" ] && [ "$minor" -lt "${oldest#*.}" ]; }; then
+        echo "runtime: $version is too old for this component${1:-}; $update" >&2
+        return 1
+    fi
+    echo "$version"
+}
 
 name() {
     case ${RUNTIME:-} in
         bundled) echo "the bundled host" ;;
-        spin) spin_version || fail "RUNTIME=spin, but there is no Spin 4 on the PATH; install it from https://spinframework.dev/install" ;;
-        '') spin_version || echo "the bundled host" ;;
+        spin)
+            command -v spin >/dev/null || fail "RUNTIME=spin, but there is no spin on the PATH; $update"
+            spin_version || exit 1
+            ;;
+        '') spin_version ", so the bundled host serves it" || echo "the bundled host" ;;
         *) fail "RUNTIME is '$RUNTIME', not bundled or spin" ;;
     esac
 }
@@ -23,10 +44,15 @@ name() {
 build() {
     scripts/toolchain.sh
     cargo build --target wasm32-wasip2 --release
-    [ "$runtime" != "the bundled host" ] || cargo build -p order-host --profile host
+    [ "$runtime" = "the bundled host" ] || return 0
+    if [ ! -x target/host/order-host ]; then
+        echo "runtime: building the bundled host, once: BUILD_TIME on two cores. With Spin this is not needed; $update" >&2
+    fi
+    cargo build -p order-host --profile host
 }
 
-runtime=$(name)
+# Only `name` says why a Spin does not count: the others follow it.
+if [ "${1:-}" = name ]; then runtime=$(name); else runtime=$(name 2>/dev/null) || runtime=$(name); fi
 case ${1:-} in
     name) echo "$runtime" ;;
     build) build ;;

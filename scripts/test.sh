@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that has to be green, the quick parts first.
-# The bundled host serves the component, and then, where Spin 4 is on the PATH, Spin does. RUNTIME=bundled or RUNTIME=spin
+# The bundled host serves the component, and then, if a Spin that is new enough is on the PATH, Spin does. RUNTIME=bundled or RUNTIME=spin
 # takes one of them: on Spin goes all but what makes a host call fail, and the bundled host is not even built.
 set -euo pipefail
 cd "$(dirname "$0")/.."

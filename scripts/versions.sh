@@ -19,6 +19,7 @@ check Redis compose.yaml "image: redis:$REDIS"
 # The cluster's images are fixed to the release; scripts/verify-deploy.sh finds them in the manifests.
 check PostgreSQL versions.env "POSTGRES_IMAGE=$POSTGRES."
 check Redis versions.env "REDIS_IMAGE=$REDIS."
+check Spin deploy/overlays/spintainer/kustomization.yaml "ghcr.io/spinframework/spin:v$SPIN"
 for file in README.md deploy/README.md docs/homework.ru.md; do
     check spin-operator $file "spin-operator $SPIN_OPERATOR"
     check containerd-shim-spin $file "containerd-shim-spin $CONTAINERD_SHIM_SPIN"

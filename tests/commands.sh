@@ -195,6 +195,27 @@ for line in REDIS_ADDRESS='rediss://[::1]:6379' REDIS_USER=us@er REDIS_PASSWORD=
     contains "$said"$'\n' "SPIN_VARIABLE_$line"$'\n'
 done
 
+begin "a Spin that is too old is named in one line, and the bundled host serves instead"
+mkdir "$ORDER_LOCAL_DIR/bin"
+spin_of() { printf '#!/bin/sh\necho "spin %s (bfc7543 2026-05-01)"\n' "$1" >"$ORDER_LOCAL_DIR/bin/spin"; chmod +x "$ORDER_LOCAL_DIR/bin/spin"; }
+with_spin() { env RUNTIME="$1" PATH="$ORDER_LOCAL_DIR/bin:$PATH" scripts/runtime.sh name; }
+for old in 3.9.1 4.0.2; do
+    spin_of "$old"
+    equal "$(with_spin '' 2>/dev/null)" "the bundled host"
+    done_by with_spin ''
+    contains "$said" "spin $old is too old for this component, so the bundled host serves it; install Spin 4.1 or newer: "
+    refused with_spin spin
+    contains "$said" "spin $old is too old for this component; install Spin 4.1 or newer: "
+    equal "$(wc -l <<<"$said" | tr -d ' ')" 1
+done
+for new in 4.1.0 4.1.0-pre0 4.10.2 5.0.0; do
+    spin_of "$new"
+    equal "$(with_spin spin 2>&1)" "spin $new"
+    equal "$(with_spin '' 2>&1)" "spin $new"
+done
+spin_of none
+equal "$(with_spin '' 2>/dev/null)" "the bundled host"
+
 begin "what tests or proves uses stores of its own only"
 foreign=(env REDIS_URL=redis://127.0.0.1:1 DATABASE_URL=postgres://someone:secret@127.0.0.1:1/shop PG_SERVICE_PASSWORD=secret)
 done_by "${foreign[@]}" scripts/with-service.sh env

@@ -3,6 +3,7 @@
 use crate::bindings::spin::postgres::postgres as pg;
 use crate::bindings::spin::redis::redis;
 use crate::bindings::spin::variables::variables;
+use crate::compiled;
 use crate::faults::Plan;
 use crate::log::one_line;
 use crate::manifest::{App, Trigger};
@@ -13,9 +14,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::component::{HasSelf, InstancePre, Linker};
 use wasmtime::{Config, Engine, PoolingAllocationConfig};
-use wasmtime_wasi_http::handler::{ProxyHandler, ProxyPre};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::p2::bindings::{cli, random};
+use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 /// Instances alive at once, where memory is set aside for them.
@@ -23,7 +28,6 @@ const INSTANCES: u32 = 1000;
 
 /// A component, compiled and linked, ready to be served.
 pub struct Host {
-    engine: Engine,
     app: Arc<App>,
     component: InstancePre<State>,
 }
@@ -42,8 +46,7 @@ impl Host {
         }
         let engine = engine()?;
         let name = app.source.display();
-        let component =
-            Component::from_file(&engine, &app.source).map_err(|error| anyhow!("{name}: {}", one_line(&error)))?;
+        let component = compiled::load(&engine, &app.source)?;
         let component = linker(&engine)
             .and_then(|linker| linker.instantiate_pre(&component))
             .and_then(|component| {
@@ -54,7 +57,7 @@ impl Host {
                 Ok(component)
             })
             .map_err(|error| anyhow!("{name} cannot be served: {}", one_line(&error)))?;
-        Ok(Self { engine, app: Arc::new(app), component })
+        Ok(Self { app: Arc::new(app), component })
     }
 
     /// Answers what `listener` accepts, for as long as it is polled, with instances and pools of its own.
@@ -63,14 +66,13 @@ impl Host {
     ///
     /// When a connection cannot be accepted.
     pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) -> Result<Infallible> {
-        let service = ServicePre::new(self.component.clone()).map_err(|error| anyhow!(one_line(&error)))?;
-        let handler = ProxyHandler::new(self.instances(faults), ProxyPre::P3(service));
+        let handler = ProxyHandler::new(self.instances(faults));
         server::serve(listener, handler).await.context("cannot accept a connection")
     }
 
     /// What calls the component for messages in Redis, with pools of its own.
     pub fn subscriber(&self, faults: Arc<Plan>) -> Subscriber {
-        Subscriber::new(self.component.clone(), self.instances(faults))
+        Subscriber::new(self.instances(faults))
     }
 
     /// What calls the component.
@@ -79,7 +81,7 @@ impl Host {
     }
 
     fn instances(&self, faults: Arc<Plan>) -> Instances {
-        Instances { app: self.app.clone(), engine: self.engine.clone(), pools: Arc::default(), faults }
+        Instances { component: self.component.clone(), app: self.app.clone(), pools: Arc::default(), faults }
     }
 }
 
@@ -109,8 +111,17 @@ fn engine() -> Result<Engine> {
 
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    // The standard library of wasm32-wasip2 imports WASI 0.2, the SDK imports 0.3.
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    // The standard library of wasm32-wasip2 imports some of WASI 0.2, the SDK imports 0.3. Each interface that is linked is
+    // compiled into this crate: files and sockets, which the component does not import, would double its build time.
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(&mut linker)?;
+    cli::environment::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    cli::exit::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    random::insecure_seed::add_to_linker::<_, WasiRandom>(&mut linker, |state| state.ctx().ctx.random())?;
     wasmtime_wasi::p3::cli::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::clocks::add_to_linker(&mut linker)?;
     wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;

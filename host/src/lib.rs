@@ -1,7 +1,7 @@
 //! A small host for the order component: it reads `spin.toml` and serves the `.wasm` named there over HTTP, or for messages
 //! on a channel in Redis, for machines without Spin and for the end-to-end tests.
 //!
-//! It behaves like Spin 4.0 where the component can tell: the same interfaces (`spin:redis`, `spin:postgres`,
+//! It behaves like Spin 4.1 where the component can tell: the same interfaces (`spin:redis`, `spin:postgres`,
 //! `spin:variables`, WASI), the same reuse of instances, the same pool of PostgreSQL connections, the same
 //! variables and allowed hosts.
 //!
@@ -14,6 +14,7 @@
 //! - `manifest`: `spin.toml` and the environment -> [`manifest::App`]
 //! - `allowed_hosts`: where the component may connect to
 //! - `component`: the engine, what is linked
+//! - `compiled`: the compiled component, kept for the next start
 //! - `state`: what each instance owns, Spin's limits of instances
 //! - `server`: HTTP in front of the instances
 //! - `subscriber`: the Redis trigger
@@ -25,6 +26,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod allowed_hosts;
+mod compiled;
 mod component;
 pub mod faults;
 mod log;

@@ -130,12 +130,12 @@ impl HostConnection for State {
     }
 }
 
-impl HostConnectionWithStore for HasSelf<State> {
-    async fn open_async<T: Send>(accessor: &Accessed<T>, address: String) -> Result<Answer<Resource<Connection>>> {
+impl<T: Send> HostConnectionWithStore<T> for HasSelf<State> {
+    async fn open_async(accessor: &Accessed<T>, address: String) -> Result<Answer<Resource<Connection>>> {
         connect(accessor, &address).await
     }
 
-    async fn query_async<T: Send>(
+    async fn query_async(
         accessor: &Accessed<T>,
         connection: Resource<Connection>,
         sql: String,
@@ -152,7 +152,7 @@ impl HostConnectionWithStore for HasSelf<State> {
         }
     }
 
-    async fn execute_async<T: Send>(
+    async fn execute_async(
         accessor: &Accessed<T>,
         connection: Resource<Connection>,
         sql: String,
@@ -203,8 +203,8 @@ impl HostConnectionBuilder for State {
     }
 }
 
-impl HostConnectionBuilderWithStore for HasSelf<State> {
-    async fn build_async<T: Send>(
+impl<T: Send> HostConnectionBuilderWithStore<T> for HasSelf<State> {
+    async fn build_async(
         accessor: &Accessed<T>,
         builder: Resource<ConnectionBuilder>,
     ) -> Result<Answer<Resource<Connection>>> {

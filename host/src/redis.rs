@@ -41,8 +41,8 @@ impl HostConnection for State {
     }
 }
 
-impl HostConnectionWithStore for HasSelf<State> {
-    async fn open<T: Send>(accessor: &Accessed<T>, address: String) -> Outcome<Resource<Connection>> {
+impl<T: Send> HostConnectionWithStore<T> for HasSelf<State> {
+    async fn open(accessor: &Accessed<T>, address: String) -> Outcome<Resource<Connection>> {
         let Ok(client) = Client::open(address) else {
             return Ok(Err(Error::InvalidAddress));
         };
@@ -62,7 +62,7 @@ impl HostConnectionWithStore for HasSelf<State> {
         }
     }
 
-    async fn publish<T: Send>(
+    async fn publish(
         accessor: &Accessed<T>,
         connection: Resource<Connection>,
         channel: String,
@@ -72,33 +72,24 @@ impl HostConnectionWithStore for HasSelf<State> {
         run(accessor, connection, &command).await
     }
 
-    async fn get<T: Send>(
-        accessor: &Accessed<T>,
-        connection: Resource<Connection>,
-        key: String,
-    ) -> Outcome<Option<Vec<u8>>> {
+    async fn get(accessor: &Accessed<T>, connection: Resource<Connection>, key: String) -> Outcome<Option<Vec<u8>>> {
         let faults = accessor.with(|mut access| access.get().faults.clone());
         faults.run(Call::RedisGet, run(accessor, connection, redis::cmd("GET").arg(key))).await
     }
 
-    async fn set<T: Send>(
-        accessor: &Accessed<T>,
-        connection: Resource<Connection>,
-        key: String,
-        value: Vec<u8>,
-    ) -> Outcome<()> {
+    async fn set(accessor: &Accessed<T>, connection: Resource<Connection>, key: String, value: Vec<u8>) -> Outcome<()> {
         run(accessor, connection, redis::cmd("SET").arg(key).arg(value)).await
     }
 
-    async fn incr<T: Send>(accessor: &Accessed<T>, connection: Resource<Connection>, key: String) -> Outcome<i64> {
+    async fn incr(accessor: &Accessed<T>, connection: Resource<Connection>, key: String) -> Outcome<i64> {
         run(accessor, connection, redis::cmd("INCR").arg(key)).await
     }
 
-    async fn del<T: Send>(accessor: &Accessed<T>, connection: Resource<Connection>, keys: Vec<String>) -> Outcome<u32> {
+    async fn del(accessor: &Accessed<T>, connection: Resource<Connection>, keys: Vec<String>) -> Outcome<u32> {
         run(accessor, connection, redis::cmd("DEL").arg(keys)).await
     }
 
-    async fn sadd<T: Send>(
+    async fn sadd(
         accessor: &Accessed<T>,
         connection: Resource<Connection>,
         key: String,
@@ -107,15 +98,11 @@ impl HostConnectionWithStore for HasSelf<State> {
         run(accessor, connection, redis::cmd("SADD").arg(key).arg(values)).await
     }
 
-    async fn smembers<T: Send>(
-        accessor: &Accessed<T>,
-        connection: Resource<Connection>,
-        key: String,
-    ) -> Outcome<Vec<String>> {
+    async fn smembers(accessor: &Accessed<T>, connection: Resource<Connection>, key: String) -> Outcome<Vec<String>> {
         run(accessor, connection, redis::cmd("SMEMBERS").arg(key)).await
     }
 
-    async fn srem<T: Send>(
+    async fn srem(
         accessor: &Accessed<T>,
         connection: Resource<Connection>,
         key: String,
@@ -124,7 +111,7 @@ impl HostConnectionWithStore for HasSelf<State> {
         run(accessor, connection, redis::cmd("SREM").arg(key).arg(values)).await
     }
 
-    async fn execute<T: Send>(
+    async fn execute(
         accessor: &Accessed<T>,
         connection: Resource<Connection>,
         command: String,

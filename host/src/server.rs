@@ -1,12 +1,11 @@
 //! HTTP in front of the instances: what Spin refuses or answers by itself, and what it hands to the component.
 
-use crate::log::log_error;
+use crate::log::{log_error, one_line};
 use crate::manifest::App;
-use crate::state::{Handler, State};
+use crate::state::Handler;
 use bytes::Bytes;
-use futures::channel::oneshot;
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -16,17 +15,16 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use tokio::net::{TcpListener, TcpStream};
-use wasmtime::component::Accessor;
-use wasmtime_wasi_http::handler::Proxy;
-use wasmtime_wasi_http::p3::Request as GuestRequest;
-use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::handler::ErrorCode;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode as P3ErrorCode;
 
 /// What lies below is answered by the host, before the component.
 const WELL_KNOWN: &str = "/.well-known/spin/";
 /// Names by which the components of a Spin application call each other.
 const INTERNAL_DOMAIN: &str = "spin.internal";
 
-type Body = UnsyncBoxBody<Bytes, ErrorCode>;
+/// Its error is a line for the log: to the client, an answer that ends early.
+type Body = UnsyncBoxBody<Bytes, String>;
 
 /// Why a request gets no answer: its connection is closed, or under HTTP/2 its stream.
 type NoAnswer = &'static str;
@@ -52,11 +50,7 @@ async fn serve_connection(stream: TcpStream, handler: Handler) {
 }
 
 async fn respond(mut request: Request<Incoming>, handler: &Handler) -> Result<Response<Body>, NoAnswer> {
-    let is_ascii = request.uri().path_and_query().is_none_or(|target| target.as_str().is_ascii());
-    if !is_ascii && request.version() < Version::HTTP_2 {
-        return Ok(not_http());
-    }
-    forget_internal_host(request.headers_mut());
+    strip_headers(request.headers_mut());
     if let Some(name) = request.uri().path().strip_prefix(WELL_KNOWN) {
         return Ok(well_known(name, &handler.state().app));
     }
@@ -64,45 +58,15 @@ async fn respond(mut request: Request<Incoming>, handler: &Handler) -> Result<Re
     if request.headers().values().any(|value| str::from_utf8(value.as_bytes()).is_err()) {
         return Ok(response(StatusCode::INTERNAL_SERVER_ERROR, ""));
     }
-    let request = request.map(|body| body.map_err(|_| ErrorCode::HttpProtocolError));
-    let (request, taken) = GuestRequest::from_http(request);
-    let (sender, receiver) = oneshot::channel();
-    handler.spawn(None, Box::new(move |store, proxy| Box::pin(call(store, proxy, request, taken, sender))));
-    // The sender is gone without a word when the instance trapped.
-    Ok(receiver.await.unwrap_or_else(|_| response(StatusCode::INTERNAL_SERVER_ERROR, "")))
-}
-
-/// Runs the guest's handler, then keeps its task alive until the body has been sent.
-async fn call(
-    store: &Accessor<State>,
-    proxy: &Proxy,
-    request: GuestRequest,
-    taken: impl Future<Output = Result<(), ErrorCode>> + Send + 'static,
-    sender: oneshot::Sender<Response<Body>>,
-) {
-    let Proxy::P3(service) = proxy;
-    let answer = match service.handle(store, request).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(code)) => return eprintln!("the handler failed: {code:?}"),
-        Err(error) => return log_error("the handler trapped", &error),
-    };
-    match store.with(|access| answer.into_http(access, taken)) {
-        Ok(answer) => {
-            let (held, sent) = oneshot::channel::<Infallible>();
-            let answer = answer.map(|body| {
-                body.map_err(move |code| {
-                    let _held = &held;
-                    eprintln!("the response body failed: {code:?}");
-                    code
-                })
-                .boxed_unsync()
-            });
-            if sender.send(answer).is_ok() {
-                let _ = sent.await;
-            }
+    let request = request.map(|body| body.map_err(|_| ErrorCode::P3(P3ErrorCode::HttpProtocolError)).boxed_unsync());
+    Ok(match handler.handle((), request).await {
+        Ok(answer) => answer.map(|body| body.map_err(|error| one_line(&error)).boxed_unsync()),
+        // The handler returned an error code, or its instance trapped.
+        Err(error) => {
+            log_error("the handler failed", &error);
+            response(StatusCode::INTERNAL_SERVER_ERROR, "")
         }
-        Err(error) => log_error("the response is not valid", &error),
-    }
+    })
 }
 
 /// The target with the scheme and authority that the component sees. The authority is the first `Host`, or that of an
@@ -123,13 +87,14 @@ fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Uri, NoAnswer> {
     Uri::from_parts(parts).map_err(|_| "the target has no path")
 }
 
-/// Spin forgets a `Host` that only its own components may use.
-fn forget_internal_host(headers: &mut HeaderMap) {
+/// The component does not see `Connection`, nor a `Host` that is reserved for an application's own components.
+fn strip_headers(headers: &mut HeaderMap) {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
     if host.and_then(|host| host.split_once('.')).is_some_and(|(_, domain)| domain == INTERNAL_DOMAIN) {
         headers.remove(header::HOST);
     }
+    headers.remove(header::CONNECTION);
 }
 
 fn well_known(name: &str, app: &App) -> Response<Body> {
@@ -143,13 +108,6 @@ fn well_known(name: &str, app: &App) -> Response<Body> {
         }
         _ => response(StatusCode::NOT_FOUND, ""),
     }
-}
-
-/// What the parser answers to what is no HTTP/1. Spin's older one counts a byte above 127 in the target among that.
-fn not_http() -> Response<Body> {
-    let mut response = response(StatusCode::BAD_REQUEST, "");
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 fn response(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {

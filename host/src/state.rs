@@ -4,13 +4,20 @@ use crate::faults::Plan;
 use crate::log::log_error;
 use crate::manifest::App;
 use crate::pools::Pools;
+use std::future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::{Sleep, sleep};
+use wasmtime::component::{GuestTaskId, InstancePre, ResourceTable};
+use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi::{TrappableError, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
-use wasmtime_wasi_http::handler::{HandlerState, ProxyHandler, StoreBundle};
+use wasmtime_wasi_http::handler::{
+    HandlerState, Instance, Proxy, ProxyHandler, ShouldAccept, ViewFn, WorkerExpiration, WorkerState, WorkerStatus,
+};
+use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::{WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
@@ -69,20 +76,19 @@ impl WasiHttpHooks for NoOutboundHttp {
 
 /// Makes instances, within Spin's limits.
 pub struct Instances {
+    /// What they are instances of.
+    pub component: InstancePre<State>,
     /// What the manifest says.
     pub app: Arc<App>,
-    /// What runs them.
-    pub engine: Engine,
     /// PostgreSQL connections, shared by all instances.
     pub pools: Arc<Pools>,
     /// Which calls go wrong.
     pub faults: Arc<Plan>,
 }
 
-impl HandlerState for Instances {
-    type StoreData = State;
-
-    fn new_store(&self, _: Option<u64>) -> wasmtime::Result<StoreBundle<State>> {
+impl Instances {
+    /// A new instance, and the store that it lives in.
+    pub async fn instantiate(&self) -> wasmtime::Result<(Store<State>, wasmtime::component::Instance)> {
         let state = State {
             app: self.app.clone(),
             pools: self.pools.clone(),
@@ -92,27 +98,71 @@ impl HandlerState for Instances {
             http: WasiHttpCtx::new(),
             hooks: NoOutboundHttp,
         };
-        Ok(StoreBundle { store: Store::new(&self.engine, state), write_profile: Box::new(|_| ()) })
+        let mut store = Store::new(self.component.engine(), state);
+        let instance = self.component.instantiate_async(&mut store).await?;
+        Ok((store, instance))
+    }
+}
+
+impl HandlerState for Instances {
+    type StoreData = State;
+    type WorkerExpiration = Idle;
+    type WorkerState = Limits;
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance<State, Idle, Limits>> {
+        let (mut store, instance) = Instances::instantiate(self).await?;
+        let proxy = Proxy::P3(Service::new(&mut store, &instance)?);
+        let expiration = Idle(Box::pin(sleep(IDLE)));
+        Ok(Instance { store, proxy, view: ViewFn::P3(State::http), expiration, state: Limits })
+    }
+}
+
+/// Ends an instance that has been idle for long enough. Nothing ends one that has requests: they take as long as they take.
+pub struct Idle(Pin<Box<Sleep>>);
+
+impl WorkerExpiration for Idle {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>, status: WorkerStatus, since: Instant) -> Poll<()> {
+        if status != WorkerStatus::Idle {
+            return Poll::Pending;
+        }
+        let end = (since + IDLE).into();
+        if self.0.deadline() != end {
+            self.0.as_mut().reset(end);
+        }
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// How many requests an instance is given.
+pub struct Limits;
+
+impl WorkerState for Limits {
+    type StoreData = State;
+    type RequestId = ();
+
+    fn should_accept_request(&self, at_once: usize, in_all: usize) -> ShouldAccept {
+        if in_all >= REQUESTS_PER_INSTANCE {
+            ShouldAccept::Never
+        } else if at_once >= CONCURRENT_REQUESTS {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
     }
 
-    fn request_timeout(&self) -> Duration {
-        // None: a request takes as long as it takes.
-        Duration::MAX
+    fn on_request_start(
+        &self,
+        _: StoreContextMut<'_, State>,
+        (): (),
+        _: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        // No time limit.
+        Box::pin(future::pending())
     }
 
-    fn idle_instance_timeout(&self) -> Duration {
-        IDLE
-    }
-
-    fn max_instance_reuse_count(&self) -> usize {
-        REQUESTS_PER_INSTANCE
-    }
-
-    fn max_instance_concurrent_reuse_count(&self) -> usize {
-        CONCURRENT_REQUESTS
-    }
-
-    fn handle_worker_error(&self, error: wasmtime::Error) {
-        log_error("instance ended", &error);
+    fn drop(&self, _: Store<State>, ended: wasmtime::Result<()>) {
+        if let Err(error) = ended {
+            log_error("instance ended", &error);
+        }
     }
 }

@@ -10,13 +10,9 @@ use redis::Client;
 use std::convert::Infallible;
 use std::io::Write;
 use wasmtime::component::InstancePre;
-use wasmtime_wasi_http::handler::HandlerState;
 
 /// What calls the component.
-pub struct Subscriber {
-    component: InstancePre<State>,
-    instances: Instances,
-}
+pub struct Subscriber(Instances);
 
 /// Fails where the component exports no handler of messages.
 pub(crate) fn check(component: &InstancePre<State>) -> wasmtime::Result<()> {
@@ -24,8 +20,8 @@ pub(crate) fn check(component: &InstancePre<State>) -> wasmtime::Result<()> {
 }
 
 impl Subscriber {
-    pub(crate) fn new(component: InstancePre<State>, instances: Instances) -> Self {
-        Self { component, instances }
+    pub(crate) fn new(instances: Instances) -> Self {
+        Self(instances)
     }
 
     /// Calls the component for each message, for as long as it is polled. What comes meanwhile waits.
@@ -34,7 +30,7 @@ impl Subscriber {
     ///
     /// When Redis cannot be reached, and when it goes away: as in Spin, nothing connects again.
     pub async fn run(&self) -> Result<Infallible> {
-        let Trigger::Redis { address, channel, component } = &self.instances.app.trigger else {
+        let Trigger::Redis { address, channel, component } = &self.0.app.trigger else {
             bail!("the application has no Redis trigger");
         };
         let client = Client::open(address.as_str())?;
@@ -63,9 +59,8 @@ impl Subscriber {
 
     /// What the component still does when it has returned is cut.
     async fn call_fresh_instance(&self, message: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
-        let mut store = self.instances.new_store(None)?.store;
-        let instance = self.component.instantiate_async(&mut store).await?;
-        let handler = GuestIndices::new(&self.component)?.load(&mut store, &instance)?;
+        let (mut store, instance) = self.0.instantiate().await?;
+        let handler = GuestIndices::new(&self.0.component)?.load(&mut store, &instance)?;
         store.run_concurrent(async |accessor| handler.call_handle_message(accessor, message).await).await?
     }
 }

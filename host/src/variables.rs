@@ -6,8 +6,8 @@ use wasmtime::component::{Accessor, HasSelf};
 
 impl Host for State {}
 
-impl HostWithStore for HasSelf<State> {
-    async fn get<T: Send>(accessor: &Accessor<T, Self>, name: String) -> wasmtime::Result<Result<String, Error>> {
+impl<T: Send> HostWithStore<T> for HasSelf<State> {
+    async fn get(accessor: &Accessor<T, Self>, name: String) -> wasmtime::Result<Result<String, Error>> {
         let value = accessor.with(|mut access| access.get().app.variables.get(&name).cloned());
         Ok(value.ok_or_else(|| Error::Undefined(format!("no variable for {name:?}"))))
     }

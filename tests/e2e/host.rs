@@ -63,16 +63,28 @@ async fn a_header_that_is_not_utf8_never_reaches_the_component() {
     assert_eq!(placed.status(), 201);
 }
 
+/// Connections that a Redis has accepted since it started.
+async fn connections_so_far(redis: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("Redis counts its connections")
+}
+
+/// A host instantiates a component of another WASI release for each request, and says nothing about it.
 #[tokio::test]
-async fn a_target_with_bytes_above_127_is_a_bad_request() {
-    let app = TestApp::start().await;
-    for target in ["/orders?customerId=клиент", "/orders/клиент", "/.well-known/spin/health?é"] {
-        let answer = app.send_raw(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
-        assert_eq!(body_of(&answer), "", "{target}");
+async fn a_hundred_requests_share_an_instance_and_its_connection_to_redis() {
+    let redis = PrivateRedis::start().await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
+    let mut redis = redis.connect().await.unwrap();
+    let key = fresh_key();
+    let first = app.place(&key, ORDER).await;
+    let before = connections_so_far(&mut redis).await;
+    for _ in 0..100 {
+        app.place(&key, ORDER).await.assert_replay_of(&first);
     }
-    let answer = app.get("/orders?customerId=%D0%BA").await;
-    assert_eq!(answer.status, 200);
+    // An instance lasts for 128 requests or a second without any: more than ten mean that each request has one of its own.
+    let opened = connections_so_far(&mut redis).await - before;
+    assert!(opened <= 10, "{opened} connections for 100 requests");
 }
 
 #[tokio::test]
