@@ -10,7 +10,7 @@ help: ## List the targets
 run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=..., RUNTIME=spin or bundled)
 	@scripts/run.sh
 
-test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, browser, contract, queues
+test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, browser, contract, queues (POSTGRES=17, VALKEY=9: on those)
 	@scripts/test.sh
 
 prove: ## Interleavings, crash points, a lying Redis, leaving clients, failovers, long storms; prints the figures

@@ -8,8 +8,9 @@
 #   down     stop both, keep the data
 #   clean    stop both, delete the data
 # REDIS_PORT and PG_PORT choose other ports, ORDER_LOCAL_DIR another folder: a second pair of stores.
+# POSTGRES=15, 17 or 18 and VALKEY=9 choose a server from PyPI in place of the machine's own, on the same port, with its own data.
 # A REDIS_URL or DATABASE_URL in the environment wins: that store is used as it is.
-# The parts are in scripts/services/: redis.sh, postgres.sh, urls.sh. Here are the passwords, docker compose and the commands.
+# The parts are in scripts/services/: pypi.sh, redis.sh, postgres.sh, urls.sh. Here are the passwords, docker compose and the commands.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -29,6 +30,18 @@ within() { local seconds=$1; shift; if command -v timeout >/dev/null; then timeo
 # Pids are reused, so a pid file alone proves nothing. Bare Debian has no `ps`.
 command_of() {
     if [ -r "/proc/$1/cmdline" ]; then tr '\0' ' ' <"/proc/$1/cmdline"; else ps -o args= -p "$1" 2>/dev/null || true; fi
+}
+
+# Ends a process and waits until it is gone.
+end() { # its name, pid and signal
+    local command deadline=$((SECONDS + start_seconds))
+    command=$(command_of "$2")
+    kill "-$3" "$2" 2>/dev/null || true
+    while [ -n "$command" ] && [ "$(command_of "$2")" = "$command" ]; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "$1 (pid $2) did not stop within $start_seconds s"
+        sleep 0.1
+    done
+    say "$1 stopped"
 }
 
 # ---- passwords
@@ -61,6 +74,8 @@ load_passwords() {
 
 # ---- the parts
 
+# shellcheck source=scripts/services/pypi.sh
+. scripts/services/pypi.sh
 # shellcheck source=scripts/services/redis.sh
 . scripts/services/redis.sh
 # shellcheck source=scripts/services/postgres.sh
@@ -73,7 +88,8 @@ load_passwords() {
 install_missing() {
     local missing=()
     redis_is_external || has_redis || missing+=(redis-server)
-    pg_is_external || has_pg || missing+=(postgresql)
+    # The package also creates the user that PostgreSQL runs as if we are root.
+    pg_is_external || { has_pg && has_pg_user; } || missing+=(postgresql)
     [ ${#missing[@]} -eq 0 ] && return
     # The packages' own daemons use other ports. One that cannot start fails the install, but its binary is there.
     scripts/install.sh "${missing[@]}" || true
@@ -92,6 +108,7 @@ compose_up() {
 
 up() {
     install_missing
+    fetch_chosen
     if redis_is_external; then say "Redis: REDIS_URL is set, nothing to start"; else redis_up; fi
     if pg_is_external; then say "PostgreSQL: DATABASE_URL is set, nothing to start"; else pg_up; fi
 }
@@ -123,18 +140,18 @@ clean() {
     [ ! -e "$local_dir/compose" ] || compose_used=1
     down
     if [ -n "$compose_used" ]; then compose down --volumes >&2; fi
-    if [ -L "$pg_link" ]; then rm -rf "$(readlink "$pg_link")"; fi
+    remove_linked "$local_dir"/pg* "$local_dir"/servers/*
     rm -rf "$local_dir"
 }
 
 status() {
-    local port
-    if redis_is_external; then echo "Redis       REDIS_URL, not ours"
-    elif redis_is_ours; then echo "Redis       runs on port $redis_port"
-    else echo "Redis       does not run"; fi
-    if pg_is_external; then echo "PostgreSQL  DATABASE_URL, not ours"
-    elif port=$(running_pg_port); then echo "PostgreSQL  runs on port $port"
-    else echo "PostgreSQL  does not run"; fi
+    local running
+    if redis_is_external; then echo "Redis is that of REDIS_URL, not ours"
+    elif [ -n "$(redis_pids "$redis_port")" ]; then echo "$(redis_version) runs on port $redis_port"
+    else echo "Redis does not run"; fi
+    if pg_is_external; then echo "PostgreSQL is that of DATABASE_URL, not ours"
+    elif running=$(running_pg); then echo "PostgreSQL $(cat "${running#* }/PG_VERSION") runs on port ${running%% *}"
+    else echo "PostgreSQL does not run"; fi
     if [ -e "$local_dir/compose" ]; then compose ps; fi
 }
 
@@ -149,7 +166,7 @@ load_passwords
 case ${1:-} in
     up | migrate | down | clean) locked "$1" ;;
     status) status ;;
-    env) redis_env; pg_env ;;
+    env) chosen_env; redis_env; pg_env ;;
     own) own ;;
     *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2; exit 2 ;;
 esac

@@ -5,10 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail() { echo "storm: $*" >&2; exit 1; }
-has_stores() { command -v redis-server >/dev/null && { command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }; }
-
-has_stores || scripts/install.sh redis-server postgresql || true
-has_stores || fail "install redis-server and postgresql: a storm kills their processes, which it cannot do in containers"
 
 forget=$(scripts/services.sh own)
 eval "$forget"
@@ -26,6 +22,7 @@ export FAILOVER_DIR
 trap 'scripts/services.sh clean 8>&-; rm -rf "$FAILOVER_DIR"' EXIT
 trap 'exit 130' INT TERM
 scripts/services.sh migrate 8>&-
+[ ! -e "$ORDER_LOCAL_DIR/compose" ] || fail "install redis-server and postgresql: a storm kills their processes, which it cannot do in containers"
 exports=$(scripts/services.sh env)
 eval "$exports"
 

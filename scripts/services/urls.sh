@@ -58,6 +58,7 @@ pg_env() {
         export_line PG_SERVICE_PASSWORD "$service_password"
         # For tests alone; the service never has it.
         export_line PG_SUPERUSER_URL "postgres://postgres:$superuser_password@127.0.0.1:$pg_port/orders"
+        export_line PG_DATA "$pg_link"
     fi
 }
 

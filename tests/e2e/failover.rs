@@ -46,8 +46,9 @@ impl PrivatePostgres {
 
     /// `kill -9`, and the same data again.
     pub async fn crash(&self) {
-        let pid = std::fs::read_to_string(self.folder.join("pg/postmaster.pid")).unwrap();
-        let kill = Command::new("kill").args(["-KILL", pid.lines().next().unwrap()]).status().await.unwrap();
+        let pid = "SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)";
+        let pid: String = self.superuser().await.query_one(pid, &[]).await.unwrap().get(0);
+        let kill = Command::new("kill").args(["-KILL", &pid]).status().await.unwrap();
         assert!(kill.success());
         // As long as one of its processes lives, no other may use the data.
         let started = Instant::now();

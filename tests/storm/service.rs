@@ -223,7 +223,7 @@ impl Stores {
     }
 
     pub fn kill_postgres(&self) {
-        self.signal("pg/postmaster.pid", "postgres", "-KILL");
+        self.signal(&format!("{}/postmaster.pid", variable("PG_DATA")), "postgres", "-KILL");
     }
 
     /// Starts what was killed.

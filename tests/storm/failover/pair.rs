@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command as StdCommand, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,13 +28,15 @@ impl Server {
         let sql = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";
         let programs = PathBuf::from(superuser().await.query_one(sql, &[]).await.unwrap().get::<_, String>(0));
         // PostgreSQL refuses to run as root: whoever runs the storm's runs this one, in a folder that this user can reach.
-        let data = fs::metadata(Path::new(&variable("ORDER_LOCAL_DIR")).join("pg")).unwrap();
+        let data = fs::metadata(variable("PG_DATA")).unwrap();
         let (parent, own_port) = (PathBuf::from(variable("FAILOVER_DIR")), free_port());
         chown(&parent, Some(data.uid()), Some(data.gid())).unwrap();
         let folder = parent.join(own_port.to_string());
         let command = |program: &str| {
             let log = File::options().create(true).append(true).open(LOG).unwrap();
             let mut command = Command::new(programs.join(program));
+            // The library that receives the primary's changes needs the server's own libpq, not the system's.
+            command.env("LD_LIBRARY_PATH", programs.join("../lib"));
             command.current_dir("/").uid(data.uid()).gid(data.gid()).arg("-D").arg(&folder);
             command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
             command
