@@ -2,6 +2,7 @@
 # Everything that has to be green, the quick parts first.
 # The bundled host serves the component, and then, if a Spin that is new enough is on the PATH, Spin does. RUNTIME=bundled or RUNTIME=spin
 # takes one of them: on Spin goes all but what makes a host call fail, and the bundled host is not even built.
+# The stores are the machine's own, or those that POSTGRES and VALKEY choose (scripts/services.sh). A brief run on others follows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -77,5 +78,25 @@ for RUNTIME in "${runtimes[@]}"; do
     step scripts/contract.sh
     step scripts/queues.sh
 done
+# In brief, on other versions: the migrations, the laws of the stores, replays of what an earlier build stored, and an order from
+# the stream. These stores have ports and data of their own, and the second run replaces the servers of the first.
+other_stores() (
+    # shellcheck disable=SC2163
+    export "$@" ORDER_LOCAL_DIR=$PWD/.local/other
+    unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
+    scripts/services.sh migrate
+    exports=$(scripts/services.sh env)
+    eval "$exports"
+    # These tests mostly wait.
+    cargo test --test stores -- --test-threads=8
+    quiet_step cargo test --test e2e -- golden:: intake::a_command_gets_the_answer
+)
+REDIS_PORT=$((${REDIS_PORT:-16379} + 5)) PG_PORT=$((${PG_PORT:-15432} + 5))
+export REDIS_PORT PG_PORT
+stop_others() { ORDER_LOCAL_DIR=$PWD/.local/other scripts/services.sh clean; }
+trap stop_others EXIT
+trap 'exit 130' INT TERM
+step other_stores POSTGRES=17 VALKEY=9
+step other_stores POSTGRES=18
 names=$(for RUNTIME in "${runtimes[@]}"; do RUNTIME=$RUNTIME scripts/runtime.sh name; done)
 echo "== all green on ${names//$'\n'/ and on }"
