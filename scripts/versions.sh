@@ -8,7 +8,9 @@ check() { # what, file, the text it must have
     grep -qF -- "$3" "$2" || { echo "versions: $2 does not say $1 $3, as versions.env does" >&2; exit 1; }
 }
 
-check spin-sdk Cargo.toml "spin-sdk = { version = \"=$SPIN_SDK\""
+for file in Cargo.toml bench/floor/Cargo.toml bench/plain/Cargo.toml; do
+    check spin-sdk $file "spin-sdk = { version = \"=$SPIN_SDK\""
+done
 check wasmtime host/Cargo.toml "wasmtime = { version = \"$WASMTIME\""
 check newman package.json "\"newman\": \"$NEWMAN\""
 check Playwright package.json "\"playwright-core\": \"$PLAYWRIGHT\""
