@@ -21,8 +21,10 @@ use feed::list_events;
 use head::idempotency_key;
 use list::list_orders;
 use orders::{create_order, order_id, patch_order, show_order};
+use routes::{Action, Route, is_for_clients};
 
-pub use head::{MISSPELT_KEYS, headers_read};
+pub use head::MISSPELT_KEYS;
+pub use routes::{headers_read, route_template};
 
 mod documents;
 mod feed;
@@ -31,6 +33,7 @@ mod list;
 mod orders;
 mod preconditions;
 mod query;
+mod routes;
 
 /// Largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -57,9 +60,6 @@ pub struct Backing<'a, K, O> {
     pub orders: &'a O,
 }
 
-/// That, or which setting keeps the service from knowing it. Without it the pages still answer.
-pub type FoundBacking<'a, K, O> = Result<Backing<'a, K, O>, InvalidSetting>;
-
 /// A request's body, once it is whole. Time and ids come in as values, so that the core stays pure.
 #[derive(Debug, Clone)]
 pub struct Received {
@@ -71,23 +71,23 @@ pub struct Received {
     pub order_id: Uuid,
 }
 
-/// Answers one request. Its `body` is asked for only if the head is accepted, so that a client that waits with
-/// `Expect: 100-continue` need not send one in vain.
+/// Answers one request. Without a `backing`, since a setting does not parse, the pages still answer. The `body` is asked for
+/// only if the head is accepted, so that a client that waits with `Expect: 100-continue` need not send one in vain.
 pub async fn respond<K: KeyStore, O: OrderStore>(
-    backing: &FoundBacking<'_, K, O>,
+    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
     // For the log, whatever becomes of the request.
     let key = idempotency_key(head.headers());
     let key_prefix = key.as_ref().ok().map(KeyPrefix::of);
+    let is_for_clients = is_for_clients(head.uri().path());
     let route = Route::of(head.uri().path());
-    let path_id = match route {
-        Some(Route::Order(id)) => order_id(id).ok(),
-        _ => None,
-    };
+    // What a client's path names is an order.
+    let path_id = route.filter(|_| is_for_clients).and_then(|(_, id)| order_id(id).ok());
     // Before anything else is judged.
-    let (client, answered) = match caller(backing, head) {
+    let caller = if is_for_clients { caller(backing, head) } else { Ok(ClientName::default()) };
+    let (client, answered) = match caller {
         Ok(client) => {
             let answered = answer(backing, &client, route, key, head, body).await;
             (client, answered)
@@ -110,119 +110,37 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     response
 }
 
-/// Whose request it is: below `/orders` and `/events` it has to be somebody's, elsewhere nobody is asked.
-fn caller<K, O>(backing: &FoundBacking<'_, K, O>, head: &Request<()>) -> Result<ClientName, Problem> {
-    if !is_for_clients(head.uri().path()) {
-        return Ok(ClientName::default());
-    }
-    found(backing)?.clients.identify(head.headers()).map_err(Problem::Unauthorized)
-}
-
-/// Whether what is there belongs to a client.
-fn is_for_clients(path: &str) -> bool {
-    matches!(path.split('/').nth(1), Some("orders" | "events"))
-}
-
-fn found<'a, 'b, K, O>(backing: &'a FoundBacking<'b, K, O>) -> Result<&'a Backing<'b, K, O>, Problem> {
-    backing.as_ref().map_err(|invalid| Problem::Internal(invalid.to_string()))
-}
-
-/// The template of a path, such as `/orders/{orderId}`, for the log; `*` for one that is not known.
-pub fn route_template(path: &str) -> &'static str {
-    Route::of(path).map_or("*", Route::template)
-}
-
-/// A known path.
-#[derive(Clone, Copy)]
-enum Route<'a> {
-    Home,
-    OpenApi,
-    Problems,
-    Problem(&'a str),
-    Orders,
-    Order(&'a str),
-    Events,
-    Health,
-    Readiness,
-}
-
-impl<'a> Route<'a> {
-    fn of(path: &'a str) -> Option<Self> {
-        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
-        Some(match *segments.as_slice() {
-            [""] => Self::Home,
-            ["openapi.yaml"] => Self::OpenApi,
-            ["problems"] | ["problems", ""] => Self::Problems,
-            ["problems", slug] => Self::Problem(slug),
-            ["orders"] => Self::Orders,
-            ["orders", id] if !id.is_empty() => Self::Order(id),
-            ["events"] => Self::Events,
-            ["healthz"] => Self::Health,
-            ["readyz"] => Self::Readiness,
-            _ => return None,
-        })
-    }
-
-    /// For the log.
-    fn template(self) -> &'static str {
-        match self {
-            Self::Home => "/",
-            Self::OpenApi => "/openapi.yaml",
-            Self::Problems => "/problems/",
-            Self::Problem(_) => "/problems/{slug}",
-            Self::Orders => "/orders",
-            Self::Order(_) => "/orders/{orderId}",
-            Self::Events => "/events",
-            Self::Health => "/healthz",
-            Self::Readiness => "/readyz",
-        }
-    }
-
-    /// The `Allow` header.
-    fn methods(self) -> &'static str {
-        match self {
-            Self::Orders => "GET, HEAD, POST",
-            Self::Order(_) => "GET, HEAD, PATCH",
-            Self::Home
-            | Self::OpenApi
-            | Self::Problems
-            | Self::Problem(_)
-            | Self::Events
-            | Self::Health
-            | Self::Readiness => "GET, HEAD",
-        }
-    }
+/// Whose request it is.
+fn caller<K, O>(
+    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
+    head: &Request<()>,
+) -> Result<ClientName, Problem> {
+    backing?.clients.identify(head.headers()).map_err(Problem::Unauthorized)
 }
 
 async fn answer<K: KeyStore, O: OrderStore>(
-    backing: &FoundBacking<'_, K, O>,
+    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
     client: &ClientName,
-    route: Option<Route<'_>>,
+    route: Option<(&Route, &str)>,
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Result<Response<Bytes>, Problem> {
-    let route = route.ok_or(Problem::NotFound)?;
-    let method = match head.method() {
-        &Method::HEAD => &Method::GET,
-        method => method,
-    };
-    let headers = head.headers();
-    match (method, route) {
-        (&Method::GET, Route::Home) => page(headers, pages::HOME),
-        (&Method::GET, Route::OpenApi) => document(headers, YAML, include_str!("../docs/openapi.yaml")),
-        (&Method::GET, Route::Problems) => page(headers, pages::problem_list(head.uri().path())),
-        (&Method::GET, Route::Problem(slug)) => page(headers, pages::problem(slug).ok_or(Problem::NotFound)?),
-        (&Method::GET, Route::Orders) => list_orders(found(backing)?.orders, client, head.uri().query()).await,
-        (&Method::POST, Route::Orders) => create_order(found(backing)?, client, key, head, body).await,
-        (&Method::GET, Route::Order(id)) => show_order(found(backing)?.orders, client, id, head).await,
-        (&Method::PATCH, Route::Order(id)) => patch_order(found(backing)?, client, id, head, body).await,
-        (&Method::GET, Route::Events) => list_events(found(backing)?.orders, client, head.uri().query()).await,
-        (&Method::GET, Route::Health) => {
-            Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE))
-        }
-        (&Method::GET, Route::Readiness) => readiness(backing).await,
-        (_, route) => Err(Problem::MethodNotAllowed { allow: route.methods() }),
+    let (route, segment) = route.ok_or(Problem::NotFound)?;
+    let action = route.action(head.method()).ok_or_else(|| Problem::MethodNotAllowed { allow: route.allow() })?;
+    let (headers, path, query) = (head.headers(), head.uri().path(), head.uri().query());
+    match action {
+        Action::ShowHome => page(headers, pages::HOME),
+        Action::ShowContract => document(headers, YAML, include_str!("../docs/openapi.yaml")),
+        Action::ListProblems => page(headers, pages::problem_list(path)),
+        Action::ShowProblem => page(headers, pages::problem(segment).ok_or(Problem::NotFound)?),
+        Action::ListOrders => list_orders(backing?.orders, client, query).await,
+        Action::CreateOrder => create_order(backing?, client, key, head, body).await,
+        Action::ShowOrder => show_order(backing?.orders, client, segment, head).await,
+        Action::PatchOrder => patch_order(backing?, client, segment, head, body).await,
+        Action::ListEvents => list_events(backing?.orders, client, query).await,
+        Action::ShowHealth => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE)),
+        Action::ShowReadiness => readiness(backing).await,
     }
 }
 
@@ -233,7 +151,9 @@ struct Readiness {
     redis: &'static str,
 }
 
-async fn readiness<K: KeyStore, O: OrderStore>(backing: &FoundBacking<'_, K, O>) -> Result<Response<Bytes>, Problem> {
+async fn readiness<K: KeyStore, O: OrderStore>(
+    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
+) -> Result<Response<Bytes>, Problem> {
     let (redis_up, check) = match backing {
         Ok(backing) => (backing.keys.is_up().await, backing.orders.check().await.map_err(|error| error.to_string())),
         Err(invalid) => (false, Err(invalid.to_string())),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use uuid::Uuid;
 
-use crate::api::{self, FoundBacking, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
+use crate::api::{self, Backing, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::Settings;
@@ -117,7 +117,7 @@ pub fn overdue_after(settings: &Settings) -> Duration {
 
 /// Answers a command as the `POST` that says the same.
 pub async fn answer<K: KeyStore, O: OrderStore>(
-    backing: &FoundBacking<'_, K, O>,
+    backing: &Backing<'_, K, O>,
     command: &Command,
     at: Timestamp,
     order_id: Uuid,
@@ -137,7 +137,7 @@ pub async fn answer<K: KeyStore, O: OrderStore>(
     // Known by its trait alone, as over HTTP: the component has the API once, and not for each kind of body.
     let received: Pin<&mut dyn Future<Output = _>> =
         pin!(async { Ok(Received { body: command.order()?, at, order_id }) });
-    api::respond(backing, &head, received).await
+    api::respond(Ok(backing), &head, received).await
 }
 
 /// With 255 for each byte that no header may have: that one may, and both a key and a token are refused over it.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
 use crate::order::{Fault, Rejected, Status};
+use crate::settings::InvalidSetting;
 use crate::stores::StoreError;
 use crate::trace::Note;
 
@@ -40,7 +41,7 @@ pub enum Problem {
     /// The path knows other methods: 405.
     MethodNotAllowed {
         /// The `Allow` header.
-        allow: &'static str,
+        allow: String,
     },
     /// The body did not come in time: 408.
     RequestTimeout,
@@ -203,7 +204,7 @@ impl Problem {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             }
             Self::MethodNotAllowed { allow } => {
-                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+                headers.extend(HeaderValue::try_from(allow).ok().map(|allow| (header::ALLOW, allow)));
             }
             Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -230,6 +231,12 @@ impl From<Rejected> for Problem {
 impl From<serde_json::Error> for Problem {
     fn from(error: serde_json::Error) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+impl From<&InvalidSetting> for Problem {
+    fn from(invalid: &InvalidSetting) -> Self {
+        Self::Internal(invalid.to_string())
     }
 }
 

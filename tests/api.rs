@@ -14,11 +14,13 @@ mod in_memory;
 mod openapi;
 #[path = "api/pages.rs"]
 mod pages;
+#[path = "api/routes.rs"]
+mod routes;
 #[path = "api/strictness.rs"]
 mod strictness;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use in_memory::{MERGE_PATCH, TestApp};
 use order::api::MAX_BODY_BYTES;
 use order::client::ClientName;

@@ -1,30 +1,10 @@
 //! What the head of a request decides before its body is asked for.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, header};
 
-use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES, Route, is_for_clients};
+use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES};
 use crate::idempotency::{IdempotencyKey, InvalidKey};
 use crate::problem::{Problem, Unsupported};
-
-/// The headers that such a request is read for: each one fetched from the host costs, and proxies add many.
-pub fn headers_read(
-    method: &Method,
-    path: &str,
-    has_clients: bool,
-) -> impl Iterator<Item = &'static str> + Clone + use<> {
-    let read: &[&str] = match (method, Route::of(path)) {
-        (_, None | Some(Route::Health | Route::Readiness)) => &[],
-        (&Method::POST, Some(Route::Orders)) => {
-            &["content-type", "idempotency-key", "content-encoding", "content-length"]
-        }
-        (_, Some(Route::Orders | Route::Events)) => &[],
-        (&Method::PATCH, Some(Route::Order(_))) => &["content-type", "if-match", "content-encoding", "content-length"],
-        (&Method::GET | &Method::HEAD, _) => &["if-match", "if-none-match"],
-        _ => &[],
-    };
-    let who = (has_clients && is_for_clients(path)).then_some("authorization");
-    read.iter().copied().chain(who)
-}
 
 /// Headers that mean to be `Idempotency-Key`: fetched where that one is missing, so that the refusal can name them.
 pub const MISSPELT_KEYS: [&str; 4] = ["x-idempotency-key", "idempotency_key", "idempotencykey", "idempotent-key"];

@@ -34,7 +34,7 @@ impl Problem {
             Self::Unauthorized(Unauthorized::NoToken),
             Self::NotFound,
             Self::OrderNotFound,
-            Self::MethodNotAllowed { allow: "GET, HEAD, POST" },
+            Self::MethodNotAllowed { allow: "GET, HEAD, POST".into() },
             Self::RequestTimeout,
             Self::IdempotencyKeyInUse(String::new()),
             Self::TransitionNotAllowed { from: Status::Cancelled, to: Status::Confirmed },

@@ -34,7 +34,7 @@ async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
     let deadlines = Deadlines::from(started);
     let (keys, orders) = (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
-    let backing = Ok(Backing { clients: &settings.clients, keys: &keys, orders: &orders });
+    let backing = Backing { clients: &settings.clients, keys: &keys, orders: &orders };
     let response = intake::answer(&backing, command, timestamp(began), order_id(began)).await;
     let (redis, postgres) = (keys.spent(), orders.spent());
     let measured = Measured { at: timestamp(began), duration: started.elapsed(), redis, postgres };

@@ -57,7 +57,6 @@ async fn handle(request: types::Request) -> Response<Bytes> {
         (&settings.clients, RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
     });
     let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
-    let backing = backing.map_err(|invalid| (*invalid).clone());
 
     let body_due = started + body_deadline;
     // To read the other clock as well is a host call more.
@@ -65,7 +64,7 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let response = {
         // As the intake gives it, so that the component has the API once.
         let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &deadlines, body_due, wall_clock));
-        api::respond(&backing, &head, received).await
+        api::respond(backing.as_ref().map_err(|invalid| -> &InvalidSetting { invalid }), &head, received).await
     };
     if body.is_still_sent() && Instant::now() < body_due {
         deadlines.until(body_due, body.read(false)).await;

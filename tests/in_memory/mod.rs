@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Backing, FoundBacking, MISSPELT_KEYS, Received, headers_read, respond};
+use order::api::{Backing, MISSPELT_KEYS, Received, headers_read, respond};
 use order::client::{ClientName, Clients};
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Order, Status, Timestamp};
@@ -231,10 +231,10 @@ impl TestApp {
         let (head, body) = request.into_parts();
         let received = async { Ok(Received { body: body?, at, order_id }) };
         let clients = self.clients.borrow().clone();
-        respond(&self.backing(&clients), &Request::from_parts(head, ()), received).await
+        respond(self.backing(&clients).as_ref(), &Request::from_parts(head, ()), received).await
     }
 
-    fn backing<'a>(&'a self, clients: &'a Clients) -> FoundBacking<'a, MemoryKeys, MemoryOrders> {
+    fn backing<'a>(&'a self, clients: &'a Clients) -> Result<Backing<'a, MemoryKeys, MemoryOrders>, InvalidSetting> {
         match self.invalid_setting.get() {
             None => Ok(Backing { clients, keys: &self.keys, orders: &self.orders }),
             Some(name) => Err(InvalidSetting { name, reason: "is wrong".to_owned() }),

@@ -68,7 +68,7 @@ impl Queue {
         app.requests.set(app.requests.get() + 1);
         let own = (Uuid::from_u128(app.requests.get()), Timestamp::default());
         let (order_id, at) = app.fixed.get().unwrap_or(own);
-        let backing = Ok(Backing { clients: &clients, keys: &app.keys, orders: &app.orders });
+        let backing = Backing { clients: &clients, keys: &app.keys, orders: &app.orders };
         let response = answer(&backing, command, at, order_id).await;
         if app.order_count() > before {
             self.writes.borrow_mut().push("order");

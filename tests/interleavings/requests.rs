@@ -137,7 +137,7 @@ async fn serve(sent: Sent, wire: Wire) -> Seen {
         Role::Places { client, .. } if !client.is_empty() => named(client),
         _ => Clients::default(),
     };
-    let backing = Ok(Backing { clients: &clients, keys: &wire, orders: &wire });
+    let backing = Backing { clients: &clients, keys: &wire, orders: &wire };
     let number = u128::from(sent.client) * 0x1_0000 + u128::from(sent.attempt) * 0x100;
     let at = DateTime::from_timestamp_millis(1_795_435_200_000 + number as i64).unwrap();
     if sent.role == Role::Drains {
@@ -151,7 +151,7 @@ async fn serve(sent: Sent, wire: Wire) -> Seen {
     let (head, body) = sent.request().into_parts();
     let body =
         async { Ok(Received { body: Bytes::from_static(body.as_bytes()), at, order_id: Uuid::from_u128(number) }) };
-    Seen::of(respond(&backing, &Request::from_parts(head, ()), body).await)
+    Seen::of(respond(Ok(&backing), &Request::from_parts(head, ()), body).await)
 }
 
 /// One client, whose token is its name.

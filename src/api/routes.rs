@@ -1,0 +1,117 @@
+//! Every route, once. Routing, `405` with its `Allow`, who has to be a client, which headers are fetched from the host and
+//! what the log calls a path: all of it follows from this table.
+
+use http::Method;
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    ShowHome,
+    ShowContract,
+    ListProblems,
+    ShowProblem,
+    ListOrders,
+    CreateOrder,
+    ShowOrder,
+    PatchOrder,
+    ListEvents,
+    ShowHealth,
+    ShowReadiness,
+}
+
+/// A method, what it does, and the headers that are read for it: each one fetched costs a host call, and proxies add many.
+/// `HEAD` is answered wherever `GET` is.
+type OnMethod = (&'static str, Action, &'static [&'static str]);
+
+/// A known path.
+pub(super) struct Route {
+    /// The path, or its pattern: what stands in braces at its end is any one segment.
+    template: &'static str,
+    /// Whether only a client may ask, where the service has clients. Then all that is below its first segment is theirs.
+    is_for_clients: bool,
+    methods: &'static [OnMethod],
+}
+
+const NO_HEADERS: &[&str] = &[];
+const TAG: &[&str] = &["if-none-match"];
+const TAGS: &[&str] = &["if-match", "if-none-match"];
+const PLACING: &[&str] = &["content-type", "idempotency-key", "content-encoding", "content-length"];
+const CHANGING: &[&str] = &["content-type", "if-match", "content-encoding", "content-length"];
+
+static ROUTES: [Route; 10] = [
+    open("/", &[("GET", Action::ShowHome, TAG)]),
+    open("/openapi.yaml", &[("GET", Action::ShowContract, TAG)]),
+    open("/problems", &[("GET", Action::ListProblems, TAG)]),
+    open("/problems/", &[("GET", Action::ListProblems, TAG)]),
+    open("/problems/{slug}", &[("GET", Action::ShowProblem, TAG)]),
+    for_clients("/orders", &[("GET", Action::ListOrders, NO_HEADERS), ("POST", Action::CreateOrder, PLACING)]),
+    for_clients("/orders/{orderId}", &[("GET", Action::ShowOrder, TAGS), ("PATCH", Action::PatchOrder, CHANGING)]),
+    for_clients("/events", &[("GET", Action::ListEvents, NO_HEADERS)]),
+    open("/healthz", &[("GET", Action::ShowHealth, NO_HEADERS)]),
+    open("/readyz", &[("GET", Action::ShowReadiness, NO_HEADERS)]),
+];
+
+const fn open(template: &'static str, methods: &'static [OnMethod]) -> Route {
+    Route { template, is_for_clients: false, methods }
+}
+
+const fn for_clients(template: &'static str, methods: &'static [OnMethod]) -> Route {
+    Route { template, is_for_clients: true, methods }
+}
+
+impl Route {
+    /// That of a path, and the segment in place of its braces.
+    pub(super) fn of(path: &str) -> Option<(&'static Self, &str)> {
+        ROUTES.iter().find_map(|route| Some((route, route.segment(path)?)))
+    }
+
+    fn segment<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.template.split_once('{') {
+            None => (path == self.template).then_some(""),
+            Some((start, _)) => path.strip_prefix(start).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+        }
+    }
+
+    fn on(&self, method: &Method) -> Option<&OnMethod> {
+        let name = if method == Method::HEAD { "GET" } else { method.as_str() };
+        self.methods.iter().find(|(known, ..)| *known == name)
+    }
+
+    pub(super) fn action(&self, method: &Method) -> Option<Action> {
+        self.on(method).map(|(_, action, _)| *action)
+    }
+
+    /// The `Allow` header.
+    pub(super) fn allow(&self) -> String {
+        let names: Vec<_> =
+            self.methods.iter().map(|(name, ..)| if *name == "GET" { "GET, HEAD" } else { name }).collect();
+        names.join(", ")
+    }
+}
+
+/// Whether what is at `path` belongs to clients. Also where no route leads, so that nobody else learns whether one does.
+pub(super) fn is_for_clients(path: &str) -> bool {
+    let first = first_segment(path);
+    ROUTES.iter().any(|route| route.is_for_clients && first_segment(route.template) == first)
+}
+
+/// `None` where the path does not begin with a slash, as only HTTP/2 can bring it: no route leads there.
+fn first_segment(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split('/').next()
+}
+
+/// The headers that such a request is read for.
+pub fn headers_read(
+    method: &Method,
+    path: &str,
+    has_clients: bool,
+) -> impl Iterator<Item = &'static str> + Clone + use<> {
+    let read = Route::of(path).and_then(|(route, _)| route.on(method)).map_or(NO_HEADERS, |(.., headers)| *headers);
+    let who = (has_clients && is_for_clients(path)).then_some("authorization");
+    read.iter().copied().chain(who)
+}
+
+/// What the log calls a path, such as `/orders/{orderId}`; `*` for one that is not known.
+pub fn route_template(path: &str) -> &'static str {
+    Route::of(path).map_or("*", |(route, _)| route.template)
+}
