@@ -10,11 +10,8 @@ use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Trailers};
 use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, FutureWriter, StreamReader, StreamResult};
 use spin_sdk::wasip3::{wit_future, wit_stream};
 
-use crate::api::{self, MAX_BODY_BYTES};
+use crate::api;
 
-/// Most bytes of a body that are read and thrown away, so that a client which writes all of it before it reads gets to see
-/// the answer.
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// Room for what is read at once: most orders whole. With 16 KiB a replay took 3 % more instructions (2026-11-24).
 const CHUNK_BYTES: usize = 4096;
 /// The same for what is thrown away.
@@ -71,31 +68,30 @@ struct Contents {
 }
 
 impl Body {
-    /// Whether there is a rest to read over: not of a client that waits for `100 Continue`, nor of one that announces more
-    /// than is read, which is cut off.
-    pub fn is_still_sent(&self) -> bool {
+    /// Whether there is a rest to throw away: not of a client that waits for `100 Continue`, nor of one that announces more
+    /// than `most`, which is cut off.
+    pub fn is_still_sent(&self, most: usize) -> bool {
         if self.untouched.is_none() {
             return self.contents.is_some();
         }
         let length = self.fields.get(header::CONTENT_LENGTH.as_str());
         let is_sent = match length.first().map(|length| str::from_utf8(length).unwrap_or_default().parse()) {
-            Some(length) => length.is_ok_and(|length: usize| (1..=MAX_DISCARDED_BYTES).contains(&length)),
+            Some(length) => length.is_ok_and(|length: usize| (1..=most).contains(&length)),
             None => self.fields.has(header::TRANSFER_ENCODING.as_str()),
         };
         let waits = |expect: &Vec<u8>| expect.eq_ignore_ascii_case(b"100-continue");
         is_sent && !self.fields.get(header::EXPECT.as_str()).iter().any(waits)
     }
 
-    /// Reads on: all of it or more than [`MAX_BODY_BYTES`], to be kept; or, to be thrown away, whatever is left of it.
+    /// Reads on: all of it or more than `most`, to be kept; or, to be thrown away, whatever is left of it.
     /// `None` if the client broke off.
-    pub async fn read(&mut self, is_kept: bool) -> Option<Vec<u8>> {
+    pub async fn read(&mut self, most: usize, is_kept: bool) -> Option<Vec<u8>> {
         if let Some(request) = self.untouched.take() {
             let (taken, outcome) = wit_future::new(|| Ok(()));
             let (stream, end) = types::Request::consume_body(request, outcome);
             self.contents = Some(Contents { stream, end, _taken: taken });
         }
-        let (most, chunk) =
-            if is_kept { (MAX_BODY_BYTES, CHUNK_BYTES) } else { (MAX_DISCARDED_BYTES, DISCARDED_CHUNK_BYTES) };
+        let chunk = if is_kept { CHUNK_BYTES } else { DISCARDED_CHUNK_BYTES };
         let mut body = Vec::new();
         while let Some(contents) = &mut self.contents
             && self.came <= most

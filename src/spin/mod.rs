@@ -16,11 +16,11 @@ use uuid::Uuid;
 use wasip2::cli::stderr::get_stderr;
 use wasip2::io::streams::OutputStream;
 
-use crate::api::{self, Backing, Received};
+use crate::api::{self, Backing, MAX_BODY_BYTES, Received};
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{DEFAULT_BODY_DEADLINE, InvalidSetting, Settings, VARIABLES};
-use crate::trace::{self, Measured};
+use crate::trace::{self, Measured, Note};
 use deadlines::Deadlines;
 use messages::Body;
 use postgres_orders::PostgresOrderStore;
@@ -35,6 +35,11 @@ mod postgres_orders;
 mod postgres_sessions;
 mod redis_commands;
 mod redis_keys;
+
+/// Most bytes of a client's body that are read and thrown away.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+/// How long the body of a request is thrown away that no client sent: an order of [`MAX_BODY_BYTES`] over a slow line.
+const STRANGERS_BODY_DEADLINE: Duration = Duration::from_secs(1);
 
 struct Service;
 spin_sdk::wasip3::http::service::export!(Service);
@@ -51,8 +56,8 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let settings = settings().await;
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
     let deadlines = Deadlines::from(started);
-    let has_clients = settings.as_ref().is_ok_and(|settings| !settings.clients.is_open());
-    let (head, mut body) = messages::receive(request, has_clients);
+    let is_open = settings.as_ref().is_ok_and(|settings| settings.clients.is_open());
+    let (head, mut body) = messages::receive(request, !is_open);
     let stores = settings.as_ref().map(|settings| {
         (&settings.clients, RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
     });
@@ -61,13 +66,18 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let body_due = started + body_deadline;
     // To read the other clock as well is a host call more.
     let wall_clock = || began + (deadlines.read_at() - started);
-    let response = {
+    let mut response = {
         // As the intake gives it, so that the component has the API once.
         let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &deadlines, body_due, wall_clock));
         api::respond(backing.as_ref().map_err(|invalid| -> &InvalidSetting { invalid }), &head, received).await
     };
-    if body.is_still_sent() && Instant::now() < body_due {
-        deadlines.until(body_due, body.read(false)).await;
+    // A client that writes all of its body before it reads finds the answer. A stranger's body costs next to nothing.
+    let (most, due) = match is_open || !Note::on(&mut response).client.is_empty() {
+        true => (MAX_DISCARDED_BYTES, body_due),
+        false => (MAX_BODY_BYTES, body_due.min(started + STRANGERS_BODY_DEADLINE)),
+    };
+    if body.is_still_sent(most) && Instant::now() < due {
+        deadlines.until(due, body.read(most, false)).await;
     }
 
     let mut measured =
@@ -86,7 +96,7 @@ async fn received(
     due: Instant,
     wall_clock: impl FnOnce() -> Duration,
 ) -> Result<Received, Problem> {
-    let read = deadlines.until(due, body.read(true)).await;
+    let read = deadlines.until(due, body.read(MAX_BODY_BYTES, true)).await;
     let body = read.ok_or(Problem::RequestTimeout)?;
     let body = body.ok_or_else(|| Problem::MalformedJson("the body was cut off".into()))?;
     let now = wall_clock();

@@ -158,6 +158,56 @@ async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
     }
 }
 
+/// A stranger may send as much and as slowly as it likes: the answer comes at once, or a second later at the latest.
+#[tokio::test]
+async fn a_stranger_is_answered_without_its_body() {
+    const CLIENT: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let app =
+        TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", CLIENT), ("SPIN_VARIABLE_BODY_DEADLINE_MS", "60000")]).await;
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
+    for (target, status, slug) in [
+        ("POST /orders HTTP", 401, "unauthorized"),
+        ("POST /nowhere HTTP", 404, "not-found"),
+        ("POST /healthz HTTP", 405, "method-not-allowed"),
+    ] {
+        for (more, body, longest_ms) in [
+            ("Content-Length: 16777216\r\n", String::new(), 900),
+            ("Content-Length: 65537\r\n", String::new(), 900),
+            ("Content-Length: 100\r\n", ORDER[..40].to_owned(), 5000),
+            ("Transfer-Encoding: chunked\r\n", String::new(), 5000),
+            // Without an end, so that nobody can have read all of it.
+            ("Transfer-Encoding: chunked\r\n", chunk.repeat(15), 5000),
+        ] {
+            let (mut client, started) = (connect(&app).await, Instant::now());
+            let request = head("k", more).replace("POST /orders HTTP", target) + &body;
+            let mut answer = Vec::new();
+            let (mut reader, mut writer) = client.split();
+            // What is not read breaks the connection, but not before the answer is there.
+            let (_, read) = tokio::join!(
+                writer.write_all(request.as_bytes()),
+                tokio::time::timeout(CLIENT_TIMEOUT, reader.read_to_end(&mut answer))
+            );
+            assert!(read.is_ok(), "{target} {more} is not answered");
+            assert_problem(&String::from_utf8_lossy(&answer), status, slug);
+            assert!(started.elapsed() < Duration::from_millis(longest_ms), "{target} {more} {:?}", started.elapsed());
+        }
+    }
+    // One whose body is no larger than an order may be finds its answer after it has written all, and the connection whole.
+    let mut client = connect(&app).await;
+    let body = " ".repeat(64 * 1024);
+    let refused = head("k", &format!("Content-Length: {}\r\n", body.len())) + &body;
+    let next = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    client.write_all(format!("{refused}{next}").as_bytes()).await.unwrap();
+    let answers = read_all(&mut client).await;
+    assert!(answers.starts_with("HTTP/1.1 401 ") && answers.contains("HTTP/1.1 200 "), "{answers}");
+    // A client's body is read over, as long as it is.
+    let mut client = connect(&app).await;
+    let body = " ".repeat(1024 * 1024);
+    let more = format!("Authorization: Bearer test\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    client.write_all(format!("{}{body}", head("a,b", &more)).as_bytes()).await.unwrap();
+    assert_problem(&read_all(&mut client).await, 400, "idempotency-key-invalid");
+}
+
 /// Where both headers are, the chunks tell where the body ends, whichever comes first and whatever the host leaves in.
 #[tokio::test]
 async fn a_chunked_body_is_read_to_its_last_chunk_whatever_length_it_claims() {
