@@ -16,6 +16,7 @@
 //! - [`pages`]: what people see: the first page, a page for each problem
 //! - [`trace`]: the line that the log gets for each request
 //! - [`settings`]: variables into typed values
+//! - [`timer`]: one timer for the deadlines of all requests
 //! - `spin`: the glue to Spin's host, built for wasm only
 //!
 //! Dependencies point one way: `spin -> intake -> api -> place_order, change_order, events -> stores -> idempotency -> client, order`.
@@ -43,6 +44,7 @@ pub mod place_order;
 pub mod problem;
 pub mod settings;
 pub mod stores;
+pub mod timer;
 pub mod trace;
 
 #[cfg(target_family = "wasm")]

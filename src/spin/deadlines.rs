@@ -1,20 +1,19 @@
-//! Deadlines of host calls: one timer of an instance watches over the calls of all its requests.
-//!
-//! A timer is a host call too, started and cancelled, and one for each request would cost more than anything else that the
-//! component does. So the first call that has to wait starts one for all that come. It rings when the first of them is due,
-//! at the latest after a quarter of a second, and again, until none waits any more.
+//! Deadlines of host calls, by the one timer of the instance.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use spin_sdk::wasip3::wit_bindgen;
 
-/// The longest time between two rings. The request that started the timer stays with the host until the next one.
-const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
+use crate::timer::{TimedCall, Timer};
+
+thread_local! {
+    static TIMER: Timer = const { Timer::new() };
+}
 
 /// The deadlines of one request.
 pub struct Deadlines {
@@ -46,7 +45,7 @@ impl Deadlines {
         let (mut work, mut watched) = (pin!(work), None);
         let result = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending => watched.get_or_insert_with(|| Watched::until(due)).poll(context).map(|()| None),
+            Poll::Pending => poll_late(&mut watched, due, self.read_at.get(), context).map(|()| None),
         })
         .await;
         self.read_at.set(Instant::now());
@@ -54,82 +53,30 @@ impl Deadlines {
     }
 }
 
-thread_local! {
-    /// The calls of this instance that wait.
-    static CALLS: RefCell<Vec<Rc<Call>>> = const { RefCell::new(Vec::new()) };
-    /// When the timer rings.
-    static NEXT_RING: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-struct Call {
-    due: Instant,
-    is_late: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Call {
-    fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+/// Ready once the timer has rung and the call is late. Where no ring comes in time, this request keeps the timer.
+fn poll_late(watched: &mut Option<Rc<TimedCall>>, due: Instant, now: Instant, context: &Context<'_>) -> Poll<()> {
+    let late = watched.get_or_insert_with(|| TIMER.with(|timer| timer.watch(due))).poll_late(context);
+    if late.is_pending() && !TIMER.with(|timer| timer.rings_by(due, now)) {
+        keep_timer(due);
+        // What is spawned is begun at the next turn, and nothing else may bring that about.
+        context.waker().wake_by_ref();
     }
+    late
 }
 
-/// A call that is watched over until this is dropped.
-struct Watched(Rc<Call>);
-
-impl Watched {
-    fn until(due: Instant) -> Self {
-        let call = Rc::new(Call { due, is_late: Cell::new(false), waker: RefCell::new(None) });
-        CALLS.with_borrow_mut(|calls| calls.push(call.clone()));
-        Self(call)
-    }
-
-    /// Ready once the call is late.
-    fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        if self.0.is_late.get() {
-            return Poll::Ready(());
-        }
-        self.0.waker.replace(Some(context.waker().clone()));
-        if NEXT_RING.get().is_none_or(|ring| self.0.due < ring) {
-            start_timer(self.0.due);
-            // What is spawned is begun at the next turn, and nothing else may bring that about.
-            context.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        CALLS.with_borrow_mut(|calls| calls.retain(|call| !Rc::ptr_eq(call, &self.0)));
-    }
-}
-
-/// Rings by then, and again while calls wait, unless another timer is to ring earlier.
+/// Sleeps until the first ring, and on while calls wait.
 ///
-/// It runs within the request that started it, and longer than that one. The host must not cut a request and keep its
-/// instance: later calls would take the timer for running. Neither Spin nor the bundled host does.
-fn start_timer(first_due: Instant) {
+/// An instance has no task of its own: every host call is made within some request. So the request that needed the ring
+/// sleeps for all, and stays with the host until the ring after its answer. Neither Spin nor the bundled host cuts a request
+/// and keeps its instance. Where one did, the next call behind the ring would find it in the past, and keep the timer.
+fn keep_timer(due: Instant) {
     let mut now = Instant::now();
-    let mut ring = first_due.min(now + LONGEST_INTERVAL);
-    NEXT_RING.set(Some(ring));
+    let mut next = Some(TIMER.with(|timer| timer.set(due, now)));
     wit_bindgen::spawn(async move {
-        while NEXT_RING.get() == Some(ring) {
+        while let Some(ring) = next {
             spin_sdk::time::sleep(ring.saturating_duration_since(now)).await;
             now = Instant::now();
-            // Each is told once, and not waited for.
-            let late: Vec<_> = CALLS.with_borrow_mut(|calls| calls.extract_if(.., |call| call.due <= now).collect());
-            for call in late {
-                call.is_late.set(true);
-                call.wake();
-            }
-            if NEXT_RING.get() == Some(ring) {
-                let next_due = CALLS.with_borrow(|calls| calls.iter().map(|call| call.due).min());
-                let next = next_due.map(|due| due.min(now + LONGEST_INTERVAL));
-                NEXT_RING.set(next);
-                ring = next.unwrap_or(ring);
-            }
+            next = TIMER.with(|timer| timer.ring(ring, now));
         }
     });
 }

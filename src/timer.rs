@@ -1,0 +1,85 @@
+//! The timer of an instance: it watches over the deadlines of all its requests. Pure: `spin::deadlines` keeps it, by sleeping.
+//!
+//! A sleep is a host call, started and cancelled, and one for each request would cost more than anything else that the
+//! component does. So there is one for all: it rings when the first call is due, at the latest after a quarter of a second,
+//! and again, until no call waits any more.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// The longest time between two rings.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Which calls wait, and when it rings.
+pub struct Timer {
+    /// Those that ended meanwhile are dropped at the next ring.
+    calls: RefCell<Vec<Weak<TimedCall>>>,
+    next_ring: Cell<Option<Instant>>,
+}
+
+/// A call with a deadline. It is watched over until it is dropped.
+pub struct TimedCall {
+    due: Instant,
+    is_late: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl TimedCall {
+    /// Ready once the timer has rung and the call was due.
+    pub fn poll_late(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_late.get() {
+            return Poll::Ready(());
+        }
+        self.waker.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Timer {
+    /// Nobody waits.
+    #[expect(clippy::new_without_default, reason = "for a static")]
+    pub const fn new() -> Self {
+        Self { calls: RefCell::new(Vec::new()), next_ring: Cell::new(None) }
+    }
+
+    /// Watches over a call that is due then.
+    pub fn watch(&self, due: Instant) -> Rc<TimedCall> {
+        let call = Rc::new(TimedCall { due, is_late: Cell::new(false), waker: RefCell::new(None) });
+        self.calls.borrow_mut().push(Rc::downgrade(&call));
+        call
+    }
+
+    /// Whether somebody sleeps until a ring by then. A ring that is in the past at `now` does not come: who slept was cut.
+    pub fn rings_by(&self, due: Instant, now: Instant) -> bool {
+        self.next_ring.get().is_some_and(|ring| (now.min(due)..=due).contains(&ring))
+    }
+
+    /// Sets the next ring, for a call that is due then. Whoever slept until another one need not ring any more.
+    pub fn set(&self, due: Instant, now: Instant) -> Instant {
+        let ring = due.min(now + LONGEST_INTERVAL);
+        self.next_ring.set(Some(ring));
+        ring
+    }
+
+    /// Tells the calls that are late, each once. The next ring, while calls wait and this was the ring that was set.
+    pub fn ring(&self, ring: Instant, now: Instant) -> Option<Instant> {
+        let waiting = self.calls.take().into_iter().filter(|call| {
+            let Some(call) = call.upgrade() else { return false };
+            call.is_late.set(call.due <= now);
+            if call.is_late.get() {
+                call.waker.take().into_iter().for_each(Waker::wake);
+            }
+            call.due > now
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let next_due = waiting.iter().filter_map(Weak::upgrade).map(|call| call.due).min();
+        self.calls.replace(waiting);
+        if self.next_ring.get() != Some(ring) {
+            return None;
+        }
+        self.next_ring.set(None);
+        next_due.map(|due| self.set(due, now))
+    }
+}

@@ -1,0 +1,69 @@
+//! The timer of an instance: whom a ring tells, when the next one is, and what becomes of one that nobody kept.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use order::timer::{TimedCall, Timer};
+
+fn is_late(call: &TimedCall) -> bool {
+    call.poll_late(&Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn a_ring_tells_those_that_are_late_and_the_next_one_follows() {
+    let (timer, start) = (Timer::new(), Instant::now());
+    let at = |ms| start + Duration::from_millis(ms);
+    let [early, late] = [100, 600].map(|ms| timer.watch(at(ms)));
+    assert!(!timer.rings_by(at(100), start));
+    assert_eq!(timer.set(at(100), start), at(100));
+    assert!(timer.rings_by(at(100), start) && timer.rings_by(at(600), start) && !timer.rings_by(at(99), start));
+    assert_eq!(timer.ring(at(100), at(101)), Some(at(351)), "a quarter of a second later at the latest");
+    assert_eq!((is_late(&early), is_late(&late)), (true, false));
+    assert_eq!(timer.ring(at(351), at(351)), Some(at(600)));
+    assert_eq!(timer.ring(at(600), at(600)), None, "no call waits");
+    assert!(is_late(&late) && !timer.rings_by(at(900), at(601)));
+}
+
+#[test]
+fn a_call_that_ended_is_not_waited_for() {
+    let (timer, start) = (Timer::new(), Instant::now());
+    drop(timer.watch(start + Duration::from_millis(250)));
+    assert_eq!(timer.ring(timer.set(start, start), start), None);
+}
+
+#[test]
+fn a_ring_that_was_set_anew_is_left_to_whoever_set_it() {
+    let (timer, start) = (Timer::new(), Instant::now());
+    let at = |ms| start + Duration::from_millis(ms);
+    let call = timer.watch(at(50));
+    let (first, second) = (timer.set(at(200), start), timer.set(at(50), start));
+    assert_eq!(timer.ring(first, at(60)), None);
+    assert!(is_late(&call), "who rings tells those that are late, whoever set it");
+    assert_eq!(timer.ring(second, at(60)), None);
+}
+
+#[test]
+fn a_ring_that_nobody_kept_is_replaced() {
+    let (timer, start) = (Timer::new(), Instant::now());
+    let at = |ms| start + Duration::from_millis(ms);
+    let stranded = timer.watch(at(100));
+    timer.set(at(100), start);
+    // The request that slept was cut. A later call finds its ring in the past, and sets another one for all.
+    let _later = timer.watch(at(5000));
+    assert!(timer.rings_by(at(5000), at(100)) && !timer.rings_by(at(5000), at(101)));
+    let ring = timer.set(at(5000), at(101));
+    assert_eq!(timer.ring(ring, at(351)), Some(at(601)));
+    assert!(is_late(&stranded));
+}
+
+#[test]
+fn a_call_that_is_due_already_is_rung_for_once() {
+    let (timer, start) = (Timer::new(), Instant::now());
+    let now = start + Duration::from_millis(7);
+    let call = timer.watch(start);
+    let ring = timer.set(start, now);
+    assert!(timer.rings_by(start, now));
+    assert_eq!((timer.ring(ring, now), is_late(&call)), (None, true));
+}
