@@ -39,7 +39,7 @@ struct Entry {
     name: ClientName,
     /// SHA-256 of a token. A token is 256 random bits, so its digest needs neither salt nor a slow hash: there is no list of
     /// likely tokens to try. A password has such a list, so none may stand here.
-    digest: Digest,
+    digest: [u8; 32],
 }
 
 /// Why the setting names no clients: of which entry, counted from 1, and never its text, which may be a token.
@@ -104,7 +104,7 @@ impl Clients {
         if lines.next().is_some() || token.is_empty() || token.contains(&b' ') {
             return Err(Unauthorized::UnknownToken);
         }
-        let digest = words(Sha256::digest(token).into());
+        let digest = <[u8; 32]>::from(Sha256::digest(token));
         // All entries, each in the same time, whichever it is.
         let mut found = None;
         for entry in &self.0 {
@@ -116,29 +116,9 @@ impl Clients {
     }
 }
 
-/// As words: a comparison in constant time costs as much for a byte as for a word.
-type Digest = [u64; 4];
-
-fn words(digest: [u8; 32]) -> Digest {
-    let (words, _) = digest.as_chunks();
-    std::array::from_fn(|at| words.get(at).copied().map_or(0, u64::from_be_bytes))
-}
-
-fn parse_digest(hex: &str) -> Option<Digest> {
+fn parse_digest(hex: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
-    if pairs.len() != digest.len() || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(words(digest))
+    (base16ct::lower::decode(hex, &mut digest).ok()?.len() == digest.len()).then_some(digest)
 }
 
 #[cfg(test)]
