@@ -14,7 +14,7 @@ use crate::pages;
 use crate::problem::Problem;
 use crate::settings::InvalidSetting;
 use crate::stores::{KeyStore, OrderStore};
-use crate::trace::{KeyPrefix, Note};
+use crate::trace::{Note, key_prefix};
 
 use documents::{document, page};
 use feed::list_events;
@@ -80,20 +80,20 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
 ) -> Response<Bytes> {
     // For the log, whatever becomes of the request.
     let key = idempotency_key(head.headers());
-    let key_prefix = key.as_ref().ok().map(KeyPrefix::of);
+    let key_prefix = key.as_ref().ok().map(key_prefix);
     let is_for_clients = is_for_clients(head.uri().path());
     let route = Route::of(head.uri().path());
     // What a client's path names is an order.
     let path_id = route.filter(|_| is_for_clients).and_then(|(_, id)| order_id(id).ok());
-    // Before anything else is judged.
-    let caller = if is_for_clients { caller(backing, head) } else { Ok(ClientName::default()) };
-    let (client, answered) = match caller {
-        Ok(client) => {
-            let answered = answer(backing, &client, route, key, head, body).await;
-            (client, answered)
+    let mut client = ClientName::default();
+    let answered = async {
+        // Before anything else is judged.
+        if is_for_clients {
+            client = backing?.clients.identify(head.headers()).map_err(Problem::Unauthorized)?;
         }
-        Err(problem) => (ClientName::default(), Err(problem)),
+        answer(backing, &client, route, key, head, body).await
     };
+    let answered = answered.await;
     let mut response = answered.unwrap_or_else(Problem::into_response);
     let note = Note::on(&mut response);
     (note.client, note.key, note.order_id) = (client, key_prefix, note.order_id.or(path_id));
@@ -108,14 +108,6 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
         *response.body_mut() = Bytes::new();
     }
     response
-}
-
-/// Whose request it is.
-fn caller<K, O>(
-    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
-    head: &Request<()>,
-) -> Result<ClientName, Problem> {
-    backing?.clients.identify(head.headers()).map_err(Problem::Unauthorized)
 }
 
 async fn answer<K: KeyStore, O: OrderStore>(
@@ -144,13 +136,6 @@ async fn answer<K: KeyStore, O: OrderStore>(
     }
 }
 
-#[derive(Serialize)]
-struct Readiness {
-    status: &'static str,
-    postgres: &'static str,
-    redis: &'static str,
-}
-
 async fn readiness<K: KeyStore, O: OrderStore>(
     backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
 ) -> Result<Response<Bytes>, Problem> {
@@ -164,8 +149,9 @@ async fn readiness<K: KeyStore, O: OrderStore>(
         (true, false) => (StatusCode::OK, "degraded"),
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
-    let readiness = Readiness { status, postgres: word(check.is_ok()), redis: word(redis_up) };
-    let mut response = json_response(status_code, to_json(&readiness)?, NO_STORE);
+    let (postgres, redis) = (word(check.is_ok()), word(redis_up));
+    let body = format!(r#"{{"status":"{status}","postgres":"{postgres}","redis":"{redis}"}}"#);
+    let mut response = json_response(status_code, body.into(), NO_STORE);
     if let Err(cause) = check {
         Note::on(&mut response).cause = Some(cause);
     }

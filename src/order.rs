@@ -60,8 +60,7 @@ pub struct Order {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Placed and not yet decided on.
     Created,
@@ -101,7 +100,7 @@ impl Status {
 #[serde(rename_all = "camelCase")]
 struct OrderJson<'a> {
     order_id: Uuid,
-    status: Status,
+    status: &'static str,
     version: i64,
     customer_id: &'a str,
     currency: &'a str,
@@ -131,7 +130,7 @@ impl Order {
     fn json_as(&self, status: Status, version: i64) -> serde_json::Result<Bytes> {
         let json = OrderJson {
             order_id: self.id,
-            status,
+            status: status.as_str(),
             version,
             customer_id: &self.placed.customer_id,
             currency: &self.placed.currency,

@@ -52,8 +52,8 @@ pub struct Note {
     pub problem: Option<&'static str>,
     /// The order that the request was about.
     pub order_id: Option<Uuid>,
-    /// Of a request that has one.
-    pub key: Option<KeyPrefix>,
+    /// How the request's key begins, if it has one.
+    pub key: Option<String>,
     /// What went wrong inside.
     pub cause: Option<String>,
 }
@@ -65,20 +65,14 @@ impl Note {
     }
 }
 
-/// How the request's key begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyPrefix(pub String);
-
 /// Most characters of a key that are logged: enough to find a request, too few to repeat it.
 const KEY_PREFIX_CHARS: usize = 8;
 
-impl KeyPrefix {
-    /// Eight characters, or half of a key that has no more.
-    pub fn of(key: &IdempotencyKey) -> Self {
-        let key = key.as_str();
-        let shown = if key.len() > KEY_PREFIX_CHARS { KEY_PREFIX_CHARS } else { key.len() / 2 };
-        Self(key.chars().take(shown).collect())
-    }
+/// How a key begins: eight characters, or half of a key that has no more.
+pub fn key_prefix(key: &IdempotencyKey) -> String {
+    let key = key.as_str();
+    let shown = if key.len() > KEY_PREFIX_CHARS { KEY_PREFIX_CHARS } else { key.len() / 2 };
+    key.chars().take(shown).collect()
 }
 
 /// What only the entry point knows of a request.
@@ -142,7 +136,7 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
         problem: note.problem,
         client: Some(note.client.as_str()).filter(|name| !name.is_empty()),
         order_id: note.order_id,
-        key: note.key.as_ref().map(|KeyPrefix(start)| start.as_str()),
+        key: note.key.as_deref(),
         duration_ms: milliseconds(measured.duration),
         redis_ms: Some(milliseconds(measured.redis)).filter(|ms| *ms > 0.0),
         pg_ms: Some(milliseconds(measured.postgres)).filter(|ms| *ms > 0.0),
@@ -205,7 +199,7 @@ mod tests {
         *Note::on(&mut response) = Note {
             outcome: Some(Outcome::ReplayedFromRedis),
             order_id: Some(Uuid::nil()),
-            key: Some(KeyPrefix::of(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap())),
+            key: Some(key_prefix(&IdempotencyKey::parse(br#""\"}\\{0123456789""#).unwrap())),
             ..Note::default()
         };
         let expected = json!({
@@ -237,7 +231,7 @@ mod tests {
     #[test]
     fn a_key_is_never_logged_whole() {
         for (key, start) in [("0123456789", "01234567"), ("012345678", "01234567"), ("01234567", "0123"), ("a", "")] {
-            assert_eq!(KeyPrefix::of(&IdempotencyKey::parse(key.as_bytes()).unwrap()).0, start);
+            assert_eq!(key_prefix(&IdempotencyKey::parse(key.as_bytes()).unwrap()), start);
         }
     }
 }
