@@ -1,8 +1,8 @@
 //! Orders by a queue: a command in a stream is what a `POST /orders` is over HTTP, and gets the same answer.
 //!
-//! A command takes three writes, in this order: the order in PostgreSQL, its result in the other stream, the
-//! acknowledgement. Whoever dies between two of them leaves the command pending. It is taken again later, and the protocol
-//! finds the order that is there.
+//! A command takes four writes, in this order: the order in PostgreSQL, its result in the other stream, then its deletion
+//! and its acknowledgement. A crash between two of them leaves the command pending. It is taken again later: if it is still
+//! in the stream, the protocol finds the order that is there; if it is deleted, it is forgotten.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -13,10 +13,13 @@ use http::{HeaderValue, Method, Request, Response, Uri, header};
 use uuid::Uuid;
 
 use crate::api::{self, Backing, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
+use crate::client::ClientName;
+use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::stores::{KeyStore, OrderStore, StoreError};
+use crate::trace::Note;
 
 pub use drain::drain;
 
@@ -31,8 +34,8 @@ pub const KEPT_RESULTS: i64 = 100_000;
 
 /// Overdue commands that a round begins with.
 pub const PAGE: usize = 100;
-/// Most bytes of a key that a result repeats: more than the longest spelling of a key has.
-const ECHOED_BYTES: usize = 1024;
+/// The oldest Redis that tells what is overdue: `XPENDING` has `IDLE` since then.
+pub const OLDEST_REDIS: &str = "6.2";
 
 /// Where a command stands in its stream: milliseconds and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +78,12 @@ pub struct Overdue {
 /// What the stream of results says of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandResult {
-    /// The field `key`, as it was sent; its beginning, where it is far too long to be a key.
-    pub key: Vec<u8>,
+    /// The command that it answers. Producers match on it: a key may be another client's too, or be used again.
+    pub command: CommandId,
+    /// Whose command it was. Empty in an open service, and if the token was refused.
+    pub client: ClientName,
+    /// The field `key` as it was sent, if it is a valid key.
+    pub key: Option<String>,
     /// The status of the answer.
     pub status: u16,
     /// Its body.
@@ -85,26 +92,44 @@ pub struct CommandResult {
     pub is_replay: bool,
 }
 
-/// The streams. Each method is one call, with a deadline; `Err` is for the log: the drain ends.
+impl CommandResult {
+    /// Names and values as the stream has them. All are text, since many producers decode whatever they read.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let key = self.key.iter().map(|key| ("key", key.clone()));
+        [("command", self.command.to_string()), ("client", self.client.as_str().to_owned())]
+            .into_iter()
+            .chain(key)
+            .chain([
+                ("status", self.status.to_string()),
+                ("body", String::from_utf8_lossy(&self.body).into_owned()),
+                ("replayed", self.is_replay.to_string()),
+            ])
+            .collect()
+    }
+}
+
+/// The streams. Each method has a deadline for each of its calls. An `Err` of [`next`](Self::next) or
+/// [`claim`](Self::claim) may be due to the one command that it was to read.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait Commands {
-    /// The next one that nobody was given yet.
+    /// The next one that no consumer was given yet.
     async fn next(&self) -> Result<Option<Command>, StoreError>;
 
-    /// At most [`PAGE`] of those that were given to somebody, longer ago than [`overdue_after`], and not acknowledged.
-    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError>;
+    /// Of those that were given to a consumer, longer ago than [`overdue_after`], and not acknowledged: the first [`PAGE`]
+    /// after `after`, or of all, by their place in the stream. It includes deleted ones.
+    async fn overdue(&self, after: Option<CommandId>) -> Result<Vec<Overdue>, StoreError>;
 
-    /// Takes an overdue one. `None` where another consumer did, or where it is gone from the stream.
+    /// Takes an overdue one. `None` if another consumer took it, or if it was deleted: then it is no longer pending.
     async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError>;
 
     /// Tells the producer.
     async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError>;
 
-    /// Says that the command is done with.
-    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError>;
+    /// Removes the command from the stream, and no other one.
+    async fn delete(&self, id: CommandId) -> Result<(), StoreError>;
 
-    /// Removes what this group is done with, if `last` is the last one that was acknowledged. Nothing that is pending.
-    async fn trim(&self, last: CommandId) -> Result<(), StoreError>;
+    /// Says that the command is done with: it is no longer pending.
+    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError>;
 
     /// For the operator.
     fn report(&self, event: &str, cause: &str);
@@ -160,9 +185,19 @@ impl Command {
         }
     }
 
-    fn result(&self, answer: Response<Bytes>) -> CommandResult {
+    /// The key as it was sent, if it is one that a header could carry.
+    fn valid_key(&self) -> Option<String> {
+        let mut keys = self.values("key");
+        let (Some(key), None) = (keys.next(), keys.next()) else { return None };
+        IdempotencyKey::parse(header_value(key.to_vec()).as_bytes()).ok()?;
+        String::from_utf8(key.to_vec()).ok()
+    }
+
+    fn result(&self, mut answer: Response<Bytes>) -> CommandResult {
         CommandResult {
-            key: self.values("key").next().unwrap_or_default().iter().take(ECHOED_BYTES).copied().collect(),
+            command: self.id,
+            client: Note::on(&mut answer).client.clone(),
+            key: self.valid_key(),
             status: answer.status().as_u16(),
             is_replay: answer.headers().get(IDEMPOTENT_REPLAYED).is_some_and(|value| value == "true"),
             body: answer.into_body(),

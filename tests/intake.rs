@@ -5,13 +5,17 @@
 mod in_memory;
 #[path = "intake/queue.rs"]
 mod queue;
+#[path = "intake/results.rs"]
+mod results;
+#[path = "intake/suspects.rs"]
+mod suspects;
 
 use bytes::Bytes;
 use http::Request;
 use in_memory::{TestApp, at_once};
 use order::api::MAX_BODY_BYTES;
-use order::client::Clients;
-use order::intake::{CommandResult, Commands, PAGE};
+use order::client::{ClientName, Clients};
+use order::intake::CommandResult;
 use order::order::Timestamp;
 use order::stores::StoreError;
 use queue::Queue;
@@ -20,24 +24,30 @@ use uuid::Uuid;
 const ORDER: &str =
     r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}"#;
 
+/// SHA-256 of `test`.
+const WEB: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
 fn unavailable() -> Option<StoreError> {
     Some(StoreError::Unavailable("away".into()))
 }
 
 #[tokio::test]
-async fn a_command_takes_three_writes_in_this_order_and_gets_the_answer_of_a_post() {
+async fn a_command_takes_four_writes_in_this_order_and_gets_the_answer_of_a_post() {
     let queue = Queue::new();
     let id = queue.place("\"k-1\"", ORDER);
     queue.ring().await;
-    assert_eq!(*queue.writes.borrow(), ["order", "result", "acknowledgement"]);
-    assert_eq!((queue.is_settled(), queue.trimmed.get()), (true, Some(id)));
+    assert_eq!(*queue.writes.borrow(), ["order", "result", "deletion", "acknowledgement"]);
+    assert!(queue.is_settled());
     let replay = at_once(queue.app.place("k-1", ORDER));
     assert_eq!(replay.headers()["idempotent-replayed"], "true");
     let result = queue.results.borrow()[0].clone();
-    assert_eq!(
-        result,
-        CommandResult { key: b"\"k-1\"".to_vec(), status: 201, body: replay.into_body(), is_replay: false }
-    );
+    let (command, client, key) = (id, ClientName::default(), Some("\"k-1\"".to_owned()));
+    let body = replay.into_body();
+    assert_eq!(result, CommandResult { command, client, key, status: 201, body: body.clone(), is_replay: false });
+    let body = str::from_utf8(&body).unwrap().to_owned();
+    let fields = [("command", id.to_string()), ("client", String::new()), ("key", "\"k-1\"".into())];
+    let answer = [("status", "201".to_owned()), ("body", body), ("replayed", "false".into())];
+    assert_eq!(result.fields(), [fields, answer].concat());
 }
 
 #[tokio::test]
@@ -56,7 +66,7 @@ async fn every_body_and_every_key_get_what_they_get_over_http() {
         let result = queue.results.borrow().last().unwrap().clone();
         assert_eq!((result.status, &result.body), (answer.status().as_u16(), answer.body()), "{key:?} {body:?}");
         let replayed = answer.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
-        assert_eq!((result.is_replay, result.key), (replayed, key.as_bytes().to_vec()), "{key:?} {body:?}");
+        assert_eq!(result.is_replay, replayed, "{key:?} {body:?}");
     }
     assert_eq!((queue.app.order_count(), queue.is_settled()), (1, true));
 }
@@ -78,9 +88,7 @@ async fn a_key_or_a_token_that_no_header_could_carry_is_refused_like_any_other()
 #[tokio::test]
 async fn a_token_names_the_client_and_comes_before_all_else() {
     let queue = Queue::new();
-    // SHA-256 of `test`.
-    let web = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    queue.app.clients.replace(Clients::parse(web).unwrap());
+    queue.app.clients.replace(Clients::parse(WEB).unwrap());
     let (key, order) = (("key", &b"k"[..]), ("order", ORDER.as_bytes()));
     for (fields, status) in [
         (&[key, order][..], 401),
@@ -145,7 +153,7 @@ async fn an_outage_leaves_commands_for_later_and_takes_no_more_than_the_workers_
     queue.app.orders.failure.replace(unavailable());
     queue.ring().await;
     assert_eq!((queue.pending.borrow().len(), queue.given.get(), queue.statuses()), (16, 16, vec![]));
-    assert_eq!((queue.trimmed.get(), queue.reports.borrow().len()), (None, 0));
+    assert_eq!((queue.left().len(), queue.reports.borrow().len()), (40, 0));
     queue.app.orders.failure.replace(None);
     queue.ring().await;
     assert_eq!((queue.is_settled(), queue.statuses(), queue.app.order_count()), (true, vec![201; 40], 40));
@@ -177,66 +185,14 @@ async fn a_key_in_use_is_left_for_later_and_does_not_stop_its_worker() {
 }
 
 #[tokio::test]
-async fn what_the_service_fails_over_five_times_is_given_up_with_its_problem() {
-    let queue = Queue::new();
-    queue.place("k", ORDER);
-    queue.app.orders.failure.replace(Some(StoreError::Broken("no such table".into())));
-    for _ in 0..4 {
-        queue.ring().await;
-        assert_eq!((queue.is_settled(), queue.statuses(), queue.reports.borrow().len()), (false, vec![], 0));
-    }
-    queue.ring().await;
-    assert_eq!((queue.is_settled(), queue.slug().as_str()), (true, "internal"));
-    assert_eq!(*queue.reports.borrow(), ["command given up: 1795435200123-0, delivery 5"]);
-    assert!(!String::from_utf8_lossy(&queue.results.borrow()[0].body).contains("table"));
-}
-
-#[tokio::test]
-async fn a_command_that_ends_whoever_takes_it_comes_behind_all_others() {
-    let queue = Queue::new();
-    let ids = ["bad", "tried twice", "taken once"].map(|key| queue.place(key, ORDER));
-    // They were delivered, and nobody acknowledged them.
-    queue.given.set(3);
-    queue.pending.borrow_mut().extend(ids.into_iter().zip([9, 2, 1]));
-    queue.unreadable.set(Some(ids[0]));
-    queue.place("new", ORDER);
-    queue.ring().await;
-    let keys: Vec<_> =
-        queue.results.borrow().iter().map(|result| String::from_utf8(result.key.clone()).unwrap()).collect();
-    assert_eq!(keys[2], "tried twice", "{keys:?}");
-    assert_eq!(queue.app.order_count(), 3, "{keys:?}");
-    assert_eq!(queue.pending.borrow().keys().copied().collect::<Vec<_>>(), [ids[0]]);
-    assert_eq!(*queue.reports.borrow(), ["commands left for later: store unavailable: no answer"]);
-}
-
-#[tokio::test]
 async fn a_ring_for_nothing_costs_two_calls_and_a_full_stream_has_sixteen_workers() {
     let queue = Queue::new();
     queue.ring().await;
-    assert_eq!((queue.calls.get(), queue.trimmed.get()), (2, None));
+    assert_eq!(queue.calls.get(), 2);
     // More than a round, so that the drain goes on by itself.
     (0..2500).for_each(|at| _ = queue.place(&format!("k-{at}"), ORDER));
     queue.ring().await;
     assert_eq!((queue.app.order_count(), queue.most_in_work.get(), queue.is_settled()), (2500, 16, true));
-}
-
-#[tokio::test]
-async fn more_is_overdue_than_a_page_has() {
-    // Taken once, and tried in an outage again and again.
-    for deliveries in [1, 4] {
-        let queue = Queue::new();
-        (0..3 * PAGE).for_each(|at| _ = queue.place(&format!("k-{at}"), ORDER));
-        while at_once(queue.next()).unwrap().is_some() {}
-        queue.pending.borrow_mut().values_mut().for_each(|pending| *pending = deliveries);
-        // Deleted by hand, each is forgotten, and so they do not come again for ever.
-        queue.entries.borrow_mut().truncate(2 * PAGE);
-        queue.given.set(2 * PAGE);
-        queue.ring().await;
-        assert_eq!(queue.app.order_count(), 2 * PAGE);
-        // Of those that are behind all others a page is forgotten with the next ring.
-        queue.ring().await;
-        assert!(queue.is_settled());
-    }
 }
 
 #[tokio::test]

@@ -1,180 +1,164 @@
 //! Working a stream off: what is taken, in which order, and when it ends.
 
-use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::pin::Pin;
+use std::cell::Cell;
+use std::pin::pin;
+use std::vec;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream;
 use http::{Response, StatusCode};
 
-use super::{Command, CommandId, Commands, Overdue, PAGE};
+use super::{Command, Commands, Overdue, PAGE};
 use crate::stores::StoreError;
 
 /// Commands in work at once: as many as an instance has requests.
 const WORKERS: usize = 16;
-/// Commands that a round takes. A drain that never ends would neither trim the stream nor look for what others left.
+/// New commands that a round takes before it looks again for what others left.
 const ROUND: usize = 1000;
-/// How often a command is delivered that the service fails over, before that is its result.
-const DELIVERIES: i64 = 5;
-/// From how many deliveries on a command comes behind all others: it may be what ended those who took it, being too large
-/// to be read or whatever else, and then no other one waits for it.
+/// From how many deliveries on a command is a suspect: it may have ended those that took it. A round takes suspects last.
 const SUSPECT_DELIVERIES: i64 = 2;
+/// From how many deliveries on a suspect is taken alone, so that it ends nothing but itself, and may be given up.
+const DELIVERIES: i64 = 5;
+/// Commands taken alone before new ones are taken again: these must not wait for long either.
+const ALONE: usize = 16;
 
-/// Answers the commands that wait, by `answer`, until there are none: new ones, and those that somebody else left undone.
+/// Answers the commands that wait, by `answer`, until there are none: new ones, and those that others left undone.
 ///
-/// It ends early where the streams fail. A worker ends where PostgreSQL fails it, so that an outage does not make the whole
-/// stream overdue.
+/// Each round takes some of all kinds, so that no kind waits for another one to run out. Each failure of a store costs the
+/// drain one of its workers, and without any it ends: an outage does not make the whole stream overdue, and a command that
+/// cannot be read, such as one of 100 MB, does not keep the others waiting.
 pub async fn drain<C: Commands>(commands: &C, answer: impl AsyncFn(&Command) -> Response<Bytes>) {
-    let drain = Drain {
-        commands,
-        answer,
-        overdue: RefCell::default(),
-        suspects: RefCell::default(),
-        taken: Cell::new(0),
-        last: Cell::new(None),
-        is_over: Cell::new(false),
-    };
-    let ended = async {
-        loop {
-            while drain.round().await? {}
-            if !drain.suspects().await? {
-                return Ok(());
-            }
-        }
-    };
-    let ended: Result<(), StoreError> = ended.await;
-    if let Err(error) = ended {
+    let drain = Drain { commands, answer, has_placed: Cell::new(false) };
+    if let Err(error) = drain.run().await {
         commands.report("commands left for later", &error.to_string());
     }
-}
-
-/// What a future of a drain came to.
-enum Step {
-    Taken(Option<Command>),
-    /// Whether its worker may take another one.
-    Settled {
-        goes_on: bool,
-    },
 }
 
 struct Drain<'a, C, A> {
     commands: &'a C,
     answer: A,
-    /// What this round still has to claim.
-    overdue: RefCell<Vec<Overdue>>,
-    /// What is claimed last of all.
-    suspects: RefCell<Vec<Overdue>>,
-    /// In this round.
-    taken: Cell<usize>,
-    /// The last one that was acknowledged.
-    last: Cell<Option<CommandId>>,
-    /// PostgreSQL failed each worker: this round is the last one.
-    is_over: Cell<bool>,
+    /// Whether a new order was committed: then PostgreSQL, its schema and the rights are in order.
+    has_placed: Cell<bool>,
+}
+
+/// What the failures so far leave of a drain.
+struct Left {
+    workers: usize,
+    /// The first failure of the streams.
+    failure: Option<StoreError>,
+}
+
+/// What is taken next.
+struct Source {
+    overdue: vec::IntoIter<Overdue>,
+    /// At most so many new ones.
+    new: usize,
+    /// No new ones are there.
+    is_empty: bool,
 }
 
 impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
-    /// Whether there may be more.
-    async fn round(&self) -> Result<bool, StoreError> {
-        let overdue = self.commands.overdue().await?;
-        let is_full = overdue.len() >= PAGE;
-        let (suspects, mut overdue): (Vec<_>, Vec<_>) =
-            overdue.into_iter().partition(|overdue| overdue.deliveries >= SUSPECT_DELIVERIES);
-        let may_be_more = is_full && !overdue.is_empty();
-        self.suspects.replace(suspects);
-        // It is taken from the end.
-        overdue.reverse();
-        self.overdue.replace(overdue);
-        self.taken.set(0);
-        self.work_and_trim(true).await?;
-        Ok(!self.is_over.get() && (may_be_more || self.taken.get() >= ROUND))
-    }
-
-    /// Whether one of them was settled: then there may be more than a page. The one that was delivered most often is the last.
-    async fn suspects(&self) -> Result<bool, StoreError> {
-        let mut suspects = self.suspects.take();
-        if suspects.is_empty() || self.is_over.get() {
-            return Ok(false);
-        }
-        suspects.sort_by_key(|suspect| Reverse(suspect.deliveries));
-        self.overdue.replace(suspects);
-        self.taken.set(0);
-        self.work_and_trim(false).await
-    }
-
-    /// Whether a command was acknowledged. What was goes, also where a store failed: a full Redis gets room by it.
-    async fn work_and_trim(&self, with_new: bool) -> Result<bool, StoreError> {
-        let worked = self.work(with_new).await;
-        let last = self.last.take();
-        if let Some(last) = last {
-            self.commands.trim(last).await?;
-        }
-        worked.map(|()| last.is_some())
-    }
-
-    /// Keeps as many commands in work as there are workers, and takes the next one meanwhile. They lie side by side: nested,
-    /// they would not fit on the stack.
-    async fn work(&self, with_new: bool) -> Result<(), StoreError> {
-        let mut in_work = FuturesUnordered::<Pin<Box<dyn Future<Output = Result<Step, StoreError>>>>>::new();
-        let (mut workers, mut is_taking, mut may_find, mut failure) = (WORKERS, false, true, Ok(()));
+    async fn run(&self) -> Result<(), StoreError> {
+        let mut left = Left { workers: WORKERS, failure: None };
+        let mut after = None;
         loop {
-            if may_find && !is_taking && in_work.len() < workers {
-                is_taking = true;
-                in_work.push(Box::pin(async { self.take(with_new).await.map(Step::Taken) }));
+            // A page a round: what is stuck at the beginning of the list does not hide the rest.
+            let mut page = self.commands.overdue(after).await?;
+            after = page.last().filter(|_| page.len() >= PAGE).map(|last| last.id);
+
+            // The one that was delivered most often is the last.
+            page.sort_by_key(|overdue| overdue.deliveries);
+            let alone = page.split_off(page.partition_point(|overdue| overdue.deliveries < DELIVERIES));
+            let suspects = page.split_off(page.partition_point(|overdue| overdue.deliveries < SUSPECT_DELIVERIES));
+
+            let mut may_be_more = self.work(page, ROUND, WORKERS, &mut left).await;
+            self.work(suspects, 0, WORKERS, &mut left).await;
+            for some in alone.chunks(ALONE) {
+                self.work(some.to_vec(), 0, 1, &mut left).await;
+                may_be_more = self.work(Vec::new(), ROUND, WORKERS, &mut left).await;
             }
-            match in_work.next().await {
-                Some(Ok(Step::Taken(taken))) => {
-                    (is_taking, may_find) = (false, taken.is_some());
-                    in_work.extend(taken.map(|command| -> Pin<Box<dyn Future<Output = _>>> {
-                        Box::pin(async { self.settle(command).await.map(|goes_on| Step::Settled { goes_on }) })
-                    }));
-                }
-                Some(Ok(Step::Settled { goes_on: true })) => may_find = true,
-                Some(Ok(Step::Settled { goes_on: false })) => {
-                    workers = workers.saturating_sub(1);
-                    self.is_over.set(workers == 0);
-                }
-                // Those that are in work come to their end, and none is taken any more.
-                Some(Err(error)) => (may_find, workers, failure) = (false, 0, failure.and(Err(error))),
-                None => return failure,
+            if left.workers == 0 || (after.is_none() && !may_be_more) {
+                return left.failure.map_or(Ok(()), Err);
             }
         }
     }
 
-    async fn take(&self, with_new: bool) -> Result<Option<Command>, StoreError> {
-        while self.taken.get() < ROUND {
-            let overdue = self.overdue.borrow_mut().pop();
-            let command = match overdue {
-                Some(overdue) => self.commands.claim(overdue).await?,
-                None if !with_new => return Ok(None),
-                None => self.commands.next().await?,
-            };
-            self.taken.update(|taken| taken + 1);
-            if command.is_some() || overdue.is_none() {
-                return Ok(command);
+    /// Works off `overdue`, then as many as `new` new ones, `at_once` of them side by side. Gives whether there may be more
+    /// new ones.
+    ///
+    /// At a failure it takes no more until those in work are done, and goes on with a worker less.
+    async fn work(&self, overdue: Vec<Overdue>, new: usize, at_once: usize, left: &mut Left) -> bool {
+        let mut source = Source { overdue: overdue.into_iter(), new, is_empty: false };
+        while left.workers > 0 {
+            let has_failed = Cell::new(false);
+            let taken = stream::unfold(&mut source, async |source| {
+                if has_failed.get() {
+                    return None;
+                }
+                let command = source.take(self.commands).await.transpose()?;
+                has_failed.set(has_failed.get() || command.is_err());
+                Some((command, source))
+            });
+            let settled = taken.map(|command| Box::pin(async { self.settle(command?).await }));
+            let mut settled = pin!(settled.buffer_unordered(at_once.min(left.workers)));
+            while let Some(settled) = settled.next().await {
+                if !matches!(settled, Ok(true)) {
+                    has_failed.set(true);
+                    left.workers = left.workers.saturating_sub(1);
+                    left.failure = left.failure.take().or(settled.err());
+                }
+            }
+            if !has_failed.get() {
+                break;
             }
         }
-        Ok(None)
+        !source.is_empty
     }
 
-    /// Whether its worker may take another one.
+    /// `false` if PostgreSQL failed it.
     async fn settle(&self, command: Command) -> Result<bool, StoreError> {
         let answer = (self.answer)(&command).await;
         match answer.status() {
             // Whether there is an order is unknown, or for another attempt to tell: that one claims the command.
             StatusCode::SERVICE_UNAVAILABLE => return Ok(false),
             StatusCode::CONFLICT => return Ok(true),
-            StatusCode::INTERNAL_SERVER_ERROR if command.deliveries < DELIVERIES => return Ok(true),
+            StatusCode::INTERNAL_SERVER_ERROR if !self.is_itself_the_cause(&command) => return Ok(true),
             StatusCode::INTERNAL_SERVER_ERROR => {
                 self.commands.report("command given up", &format!("{}, delivery {}", command.id, command.deliveries));
             }
             _ => {}
         }
-        let id = command.id;
-        self.commands.add_result(&command.result(answer)).await?;
-        self.commands.acknowledge(id).await?;
-        self.last.set(self.last.get().max(Some(id)));
+        let result = command.result(answer);
+        let is_placed = result.status == StatusCode::CREATED && !result.is_replay;
+        self.has_placed.set(self.has_placed.get() || is_placed);
+        self.commands.add_result(&result).await?;
+        // Deleted first. After a crash between the two, the next claim finds nothing, and the entry is forgotten. The other
+        // way round it would stay in the stream, where no consumer ever takes it again.
+        self.commands.delete(command.id).await?;
+        self.commands.acknowledge(command.id).await?;
         Ok(true)
+    }
+
+    /// Whether a failure comes from the command: it fails again and again, while the same drain places another one's order.
+    fn is_itself_the_cause(&self, command: &Command) -> bool {
+        command.deliveries >= DELIVERIES && self.has_placed.get()
+    }
+}
+
+impl Source {
+    async fn take(&mut self, commands: &impl Commands) -> Result<Option<Command>, StoreError> {
+        for overdue in self.overdue.by_ref() {
+            if let Some(command) = commands.claim(overdue).await? {
+                return Ok(Some(command));
+            }
+        }
+        if self.new == 0 || self.is_empty {
+            return Ok(None);
+        }
+        self.new -= 1;
+        let command = commands.next().await?;
+        self.is_empty = command.is_none();
+        Ok(command)
     }
 }

@@ -10,7 +10,8 @@ use super::deadlines::Deadlines;
 use super::redis_keys::{connection, forget};
 use super::{now, print, timestamp};
 use crate::intake::{
-    COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, Overdue, PAGE, RESULTS, overdue_after,
+    COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, OLDEST_REDIS, Overdue, PAGE, RESULTS,
+    overdue_after,
 };
 use crate::settings::Settings;
 use crate::stores::StoreError;
@@ -75,6 +76,9 @@ const NO_GROUP: &str = "NOGROUP";
 /// And of one that another instance has made meanwhile.
 const GROUP_IS_THERE: &str = "BUSYGROUP";
 
+/// What an older Redis says of `XPENDING` with `IDLE`.
+const NO_SUCH_OPTION: &str = "syntax error";
+
 fn is_refusal(text: &str) -> bool {
     [NO_GROUP, GROUP_IS_THERE, "OOM"].iter().any(|word| text.starts_with(word))
 }
@@ -82,18 +86,16 @@ fn is_refusal(text: &str) -> bool {
 /// Of a command of Redis.
 enum Argument<'a> {
     Text(&'a str),
-    Bytes(&'a [u8]),
     Number(i64),
     Id(CommandId),
 }
 
-use Argument::{Bytes, Id, Number, Text};
+use Argument::{Id, Number, Text};
 
 impl Argument<'_> {
     fn parameter(&self) -> RedisParameter {
         match self {
             Text(text) => RedisParameter::Binary(text.as_bytes().to_vec()),
-            Bytes(bytes) => RedisParameter::Binary(bytes.to_vec()),
             Number(number) => RedisParameter::Int64(*number),
             Id(id) => RedisParameter::Binary(id.to_string().into_bytes()),
         }
@@ -139,10 +141,16 @@ impl Commands for RedisCommands<'_> {
         entry(reply.into_iter().skip(1), 1).map(Some).ok_or_else(|| unreadable(read))
     }
 
-    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError> {
+    async fn overdue(&self, after: Option<CommandId>) -> Result<Vec<Overdue>, StoreError> {
         let idle = Number(overdue_after(self.0).as_millis() as i64);
-        let arguments = [Text(COMMANDS), Text(GROUP), Text("IDLE"), idle, Text("-"), Text("+"), Number(PAGE as i64)];
-        let reply = self.call_in_group("XPENDING", &arguments).await?;
+        let from = after.map_or("-".to_owned(), |after| format!("({after}"));
+        let arguments = [Text(COMMANDS), Text(GROUP), Text("IDLE"), idle, Text(&from), Text("+"), Number(PAGE as i64)];
+        let reply = self.call_in_group("XPENDING", &arguments).await.map_err(|error| match error {
+            StoreError::Unavailable(cause) if cause.contains(NO_SUCH_OPTION) => StoreError::Unavailable(format!(
+                "the intake needs Redis {OLDEST_REDIS} or newer; this one says: {cause}"
+            )),
+            error => error,
+        })?;
         let (pending, rest) = reply.as_chunks::<4>();
         let overdue = pending.iter().map(|[first, _consumer, _idle, deliveries]| match deliveries {
             RedisResult::Int64(deliveries) => Some(Overdue { id: id(first)?, deliveries: *deliveries }),
@@ -156,37 +164,29 @@ impl Commands for RedisCommands<'_> {
         let idle = Number(overdue_after(self.0).as_millis() as i64);
         let arguments = [Text(COMMANDS), Text(GROUP), Text(GROUP), idle, Id(overdue.id)];
         let reply = self.call("XCLAIM", &arguments).await?;
-        // Redis itself forgets one that is gone from the stream.
-        if matches!(reply.as_slice(), [] | [RedisResult::Nil]) {
-            return Ok(None);
+        match reply.as_slice() {
+            // Another consumer has it, or it was deleted: Redis 7 itself forgets such a one.
+            [] => Ok(None),
+            // Redis 6.2 gives this for a deleted one, and keeps it pending.
+            [RedisResult::Nil] => self.acknowledge(overdue.id).await.map(|()| None),
+            _ => entry(reply.into_iter(), overdue.deliveries + 1).map(Some).ok_or_else(|| unreadable("XCLAIM")),
         }
-        entry(reply.into_iter(), overdue.deliveries + 1).map(Some).ok_or_else(|| unreadable("XCLAIM"))
     }
 
     async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError> {
-        let is_replay = if result.is_replay { "true" } else { "false" };
+        let fields = result.fields();
         let limit = [Text(RESULTS), Text("MAXLEN"), Text("~"), Number(KEPT_RESULTS), Text("*")];
-        let (key, status) = ([Text("key"), Bytes(&result.key)], [Text("status"), Number(result.status.into())]);
-        let (body, replayed) = ([Text("body"), Bytes(&result.body)], [Text("replayed"), Text(is_replay)]);
-        let arguments: Vec<_> = limit.into_iter().chain(key).chain(status).chain(body).chain(replayed).collect();
+        let fields = fields.iter().flat_map(|(name, value)| [Text(name), Text(value)]);
+        let arguments: Vec<_> = limit.into_iter().chain(fields).collect();
         self.call("XADD", &arguments).await.map(drop)
+    }
+
+    async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
+        self.call("XDEL", &[Text(COMMANDS), Id(id)]).await.map(drop)
     }
 
     async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
         self.call("XACK", &[Text(COMMANDS), Text(GROUP), Id(id)]).await.map(drop)
-    }
-
-    async fn trim(&self, last: CommandId) -> Result<(), StoreError> {
-        // Not in a group that is made anew: that one does not know what the one before had pending.
-        let reply = self.call("XPENDING", &[Text(COMMANDS), Text(GROUP)]).await?;
-        // The count, then the first of those that are pending.
-        let first = match reply.as_slice() {
-            [RedisResult::Int64(0), ..] => Some(last),
-            [RedisResult::Int64(_), first, ..] => id(first),
-            _ => None,
-        };
-        let first = first.ok_or_else(|| unreadable("XPENDING"))?;
-        self.call("XTRIM", &[Text(COMMANDS), Text("MINID"), Text("~"), Id(first)]).await.map(drop)
     }
 
     fn report(&self, event: &str, cause: &str) {

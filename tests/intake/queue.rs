@@ -1,7 +1,11 @@
 //! Streams in memory, beside a service.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{pending, poll_fn};
+use std::ops::Bound;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
@@ -18,23 +22,42 @@ use crate::in_memory::TestApp;
 #[derive(Default)]
 pub struct Queue {
     pub app: TestApp,
-    pub entries: RefCell<Vec<Command>>,
+    added: Cell<u64>,
+    /// What is in the stream.
+    pub entries: RefCell<BTreeMap<CommandId, Command>>,
+    /// The newest one that was given out. `None` again sets the group back.
+    pub last_given: Cell<Option<CommandId>>,
+    /// How many were given out for the first time.
     pub given: Cell<usize>,
     /// Delivered and not acknowledged: how often.
     pub pending: RefCell<BTreeMap<CommandId, i64>>,
     pub results: RefCell<Vec<CommandResult>>,
-    /// What was written, and where: `order`, `result` or `acknowledgement`.
+    /// What was written, and where: `order`, `result`, `deletion` or `acknowledgement`.
     pub writes: RefCell<Vec<&'static str>>,
-    pub trimmed: Cell<Option<CommandId>>,
     pub reports: RefCell<Vec<String>>,
     pub calls: Cell<usize>,
     /// The call from which on all of them fail.
     pub fails_from: Cell<usize>,
-    /// Its claim fails, as that of one which is too large to be read in time.
-    pub unreadable: Cell<Option<CommandId>>,
+    /// The call whose effect is the last thing that an instance lives to see.
+    pub dies_after: Cell<usize>,
+    has_died: Cell<bool>,
+    /// No read of these gives an answer, as of one that is too large to come in time.
+    pub unreadable: RefCell<BTreeSet<CommandId>>,
+    /// Each read of this one ends its instance.
+    pub killer: Cell<Option<CommandId>>,
+    /// PostgreSQL fails the command.
+    pub failing: RefCell<BTreeMap<CommandId, StoreError>>,
+    /// So many more come: one whenever a new one is given out.
+    pub coming: Cell<usize>,
+    /// At this answer one more comes.
+    pub comes_at_answer: Cell<usize>,
+    /// The status of each answer so far, whether it settled its command or not.
+    pub answers: RefCell<Vec<u16>>,
     /// Commands being answered, now and at most.
-    in_work: Cell<usize>,
+    in_work: RefCell<Vec<CommandId>>,
     pub most_in_work: Cell<usize>,
+    /// Those that were answered with no other one in work.
+    pub alone: RefCell<Vec<CommandId>>,
 }
 
 impl Queue {
@@ -43,10 +66,9 @@ impl Queue {
     }
 
     pub fn add(&self, fields: &[(&str, &[u8])]) -> CommandId {
-        let mut entries = self.entries.borrow_mut();
-        let id = CommandId::parse(format!("1795435200123-{}", entries.len()).as_bytes()).unwrap();
-        let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
-        entries.push(Command { id, fields, deliveries: 1 });
+        let id = CommandId::parse(format!("1795435200123-{}", self.added.replace(self.added.get() + 1)).as_bytes());
+        let (id, fields) = (id.unwrap(), fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())));
+        self.entries.borrow_mut().insert(id, Command { id, fields: fields.collect(), deliveries: 1 });
         id
     }
 
@@ -54,37 +76,90 @@ impl Queue {
         self.add(&[("key", key.as_bytes()), ("order", order.as_bytes())])
     }
 
+    /// Adds one that was given out so often, and not acknowledged.
+    pub fn place_overdue(&self, key: &str, order: &str, deliveries: i64) -> CommandId {
+        let id = self.place(key, order);
+        self.last_given.set(Some(id));
+        self.pending.borrow_mut().insert(id, deliveries);
+        id
+    }
+
+    /// Until the drain ends, or the instance dies.
     pub async fn ring(&self) {
-        self.trimmed.set(None);
-        drain(self, async |command| self.answer(command).await).await;
+        let mut drained = pin!(drain(self, async |command| self.answer(command).await));
+        poll_fn(|context| match drained.as_mut().poll(context) {
+            Poll::Pending if !self.has_died.get() => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+        self.has_died.set(false);
+        self.in_work.borrow_mut().clear();
     }
 
     async fn answer(&self, command: &Command) -> Response<Bytes> {
         let app = &self.app;
-        self.in_work.update(|count| count + 1);
-        self.most_in_work.set(self.most_in_work.get().max(self.in_work.get()));
+        self.in_work.borrow_mut().push(command.id);
+        self.most_in_work.set(self.most_in_work.get().max(self.in_work.borrow().len()));
+        let mut is_alone = self.in_work.borrow().len() == 1;
         tokio::task::yield_now().await;
+        is_alone &= self.in_work.borrow().len() == 1;
         let (before, clients) = (app.order_count(), app.clients.borrow().clone());
         app.requests.set(app.requests.get() + 1);
         let own = (Uuid::from_u128(app.requests.get()), Timestamp::default());
         let (order_id, at) = app.fixed.get().unwrap_or(own);
         let backing = Backing { clients: &clients, keys: &app.keys, orders: &app.orders };
+        let outage = app.orders.failure.borrow().clone();
+        app.orders.failure.replace(self.failing.borrow().get(&command.id).cloned().or(outage.clone()));
         let response = answer(&backing, command, at, order_id).await;
+        app.orders.failure.replace(outage);
         if app.order_count() > before {
             self.writes.borrow_mut().push("order");
         }
-        self.in_work.update(|count| count - 1);
+        self.answers.borrow_mut().push(response.status().as_u16());
+        if self.answers.borrow().len() == self.comes_at_answer.get() {
+            self.place("came meanwhile", crate::ORDER);
+        }
+        self.in_work.borrow_mut().retain(|id| *id != command.id);
+        self.alone.borrow_mut().extend(is_alone.then_some(command.id));
         response
     }
 
-    fn call(&self) -> Result<(), StoreError> {
+    /// One call, which has `effect` unless the streams fail.
+    async fn call<T>(&self, effect: impl FnOnce() -> T) -> Result<T, StoreError> {
         self.calls.update(|calls| calls + 1);
-        let fails = self.calls.get() >= self.fails_from.get();
-        if fails { Err(StoreError::Unavailable("no streams".into())) } else { Ok(()) }
+        if self.calls.get() >= self.fails_from.get() {
+            return Err(StoreError::Unavailable("no streams".into()));
+        }
+        let value = effect();
+        if self.calls.get() == self.dies_after.get() {
+            self.die().await;
+        }
+        Ok(value)
+    }
+
+    async fn die(&self) {
+        self.has_died.set(true);
+        pending().await
+    }
+
+    async fn read(&self, command: Option<Command>) -> Result<Option<Command>, StoreError> {
+        let id = command.as_ref().map(|command| command.id);
+        if id.is_some() && id == self.killer.get() {
+            self.die().await;
+        }
+        if id.is_some_and(|id| self.unreadable.borrow().contains(&id)) {
+            return Err(StoreError::Unavailable("no answer".into()));
+        }
+        Ok(command)
     }
 
     pub fn is_settled(&self) -> bool {
-        self.given.get() == self.entries.borrow().len() && self.pending.borrow().is_empty()
+        self.entries.borrow().is_empty() && self.pending.borrow().is_empty()
+    }
+
+    /// What is in the stream, by place.
+    pub fn left(&self) -> Vec<CommandId> {
+        self.entries.borrow().keys().copied().collect()
     }
 
     pub fn statuses(&self) -> Vec<u16> {
@@ -99,55 +174,70 @@ impl Queue {
 
 impl Commands for Queue {
     async fn next(&self) -> Result<Option<Command>, StoreError> {
-        self.call()?;
-        let next = self.entries.borrow().get(self.given.get()).cloned();
-        if let Some(command) = &next {
-            self.given.update(|given| given + 1);
-            self.pending.borrow_mut().insert(command.id, 1);
+        let next = self.call(|| {
+            let entries = self.entries.borrow();
+            let from = self.last_given.get().map_or(Bound::Unbounded, Bound::Excluded);
+            let next = entries.range((from, Bound::Unbounded)).next().map(|(_, command)| command.clone());
+            if let Some(command) = &next {
+                self.last_given.set(Some(command.id));
+                self.given.update(|given| given + 1);
+                self.pending.borrow_mut().insert(command.id, 1);
+            }
+            next
+        });
+        let next = next.await?;
+        if next.is_some() && self.coming.get() > 0 {
+            self.coming.update(|coming| coming - 1);
+            self.place(&format!("coming-{}", self.coming.get()), crate::ORDER);
         }
-        Ok(next)
+        self.read(next).await
     }
 
-    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError> {
-        self.call()?;
-        let pending = self.pending.borrow();
-        Ok(pending.iter().take(PAGE).map(|(id, deliveries)| Overdue { id: *id, deliveries: *deliveries }).collect())
+    async fn overdue(&self, after: Option<CommandId>) -> Result<Vec<Overdue>, StoreError> {
+        self.call(|| {
+            let pending = self.pending.borrow();
+            let rest = pending.iter().filter(|(id, _)| Some(**id) > after);
+            rest.take(PAGE).map(|(id, deliveries)| Overdue { id: *id, deliveries: *deliveries }).collect()
+        })
+        .await
     }
 
     async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError> {
-        self.call()?;
-        let deliveries = overdue.deliveries + 1;
-        self.pending.borrow_mut().insert(overdue.id, deliveries);
-        if self.unreadable.get() == Some(overdue.id) {
-            return Err(StoreError::Unavailable("no answer".into()));
-        }
-        let entries = self.entries.borrow();
-        let found = entries.iter().find(|command| command.id == overdue.id);
-        if found.is_none() {
-            self.pending.borrow_mut().remove(&overdue.id);
-        }
-        Ok(found.map(|command| Command { deliveries, ..command.clone() }))
+        let claimed = self.call(|| {
+            let deliveries = overdue.deliveries + 1;
+            let found = self.entries.borrow().get(&overdue.id).map(|command| Command { deliveries, ..command.clone() });
+            match found {
+                Some(_) => self.pending.borrow_mut().insert(overdue.id, deliveries),
+                None => self.pending.borrow_mut().remove(&overdue.id),
+            };
+            found
+        });
+        let claimed = claimed.await?;
+        self.read(claimed).await
     }
 
     async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError> {
-        self.call()?;
-        self.results.borrow_mut().push(result.clone());
-        self.writes.borrow_mut().push("result");
-        Ok(())
+        self.call(|| {
+            self.results.borrow_mut().push(result.clone());
+            self.writes.borrow_mut().push("result");
+        })
+        .await
+    }
+
+    async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
+        self.call(|| {
+            self.entries.borrow_mut().remove(&id);
+            self.writes.borrow_mut().push("deletion");
+        })
+        .await
     }
 
     async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
-        self.call()?;
-        self.pending.borrow_mut().remove(&id);
-        self.writes.borrow_mut().push("acknowledgement");
-        Ok(())
-    }
-
-    async fn trim(&self, last: CommandId) -> Result<(), StoreError> {
-        self.call()?;
-        assert!(self.entries.borrow().iter().any(|command| command.id == last), "{last} is no command");
-        self.trimmed.set(Some(last));
-        Ok(())
+        self.call(|| {
+            self.pending.borrow_mut().remove(&id);
+            self.writes.borrow_mut().push("acknowledgement");
+        })
+        .await
     }
 
     fn report(&self, event: &str, cause: &str) {

@@ -88,6 +88,8 @@ pub struct Stores {
     pub given: usize,
     /// Commands that were given and not acknowledged: which, and how often.
     pub pending: Vec<(usize, i64)>,
+    /// Sorted: those that are no longer in the stream.
+    pub deleted: Vec<usize>,
     /// Sorted, each as often as it was told.
     pub results: Vec<Id>,
     /// Sorted.
@@ -96,8 +98,8 @@ pub struct Stores {
 
 impl Default for Stores {
     fn default() -> Self {
-        let (entries, had, rows, pending, results, calls) = Default::default();
-        Self { is_redis_up: true, entries, had, rows, given: 0, pending, results, calls }
+        let (entries, had, rows, pending, deleted, results, calls) = Default::default();
+        Self { is_redis_up: true, entries, had, rows, given: 0, pending, deleted, results, calls }
     }
 }
 
@@ -253,15 +255,18 @@ impl Stores {
                 self.given += 1;
                 Reply::Command(Some(values.commands[self.given - 1].clone()))
             }
-            Call::Overdue => {
+            Call::Overdue(after) => {
                 let overdue = self
                     .pending
                     .iter()
+                    .filter(|(at, _)| Some(values.commands[*at].id) > after)
                     .map(|(at, deliveries)| Overdue { id: values.commands[*at].id, deliveries: *deliveries });
                 Reply::Overdue(overdue.collect())
             }
             Call::Claim(id, deliveries) => {
                 let at = command(id);
+                // Redis forgets one that is pending and deleted.
+                self.pending.retain(|(pending, _)| *pending != at || !self.deleted.contains(&at));
                 let mut pending = self.pending.iter_mut();
                 Reply::Command(pending.find(|(pending, _)| *pending == at).map(|pending| {
                     pending.1 = deliveries + 1;
@@ -279,7 +284,13 @@ impl Stores {
                 self.pending.retain(|(pending, _)| *pending != at);
                 Reply::Done
             }
-            Call::Trim(_) => Reply::Done,
+            Call::Delete(id) => {
+                let at = command(id);
+                if let Err(place) = self.deleted.binary_search(&at) {
+                    self.deleted.insert(place, at);
+                }
+                Reply::Done
+            }
             call => unreachable!("{call:?} is for no stream"),
         }
     }

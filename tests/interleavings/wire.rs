@@ -45,11 +45,11 @@ pub enum Call {
     List(ClientName, Filter, u32),
     Ping,
     Next,
-    Overdue,
+    Overdue(Option<CommandId>),
     Claim(CommandId, i64),
     AddResult(CommandResult),
     Acknowledge(CommandId),
-    Trim(CommandId),
+    Delete(CommandId),
 }
 
 /// What comes back.
@@ -79,7 +79,7 @@ impl Call {
     pub fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::Get(_) | Self::FindByKey(_) | Self::Find(..) | Self::List(..) | Self::Ping | Self::Overdue
+            Self::Get(_) | Self::FindByKey(_) | Self::Find(..) | Self::List(..) | Self::Ping | Self::Overdue(_)
         )
     }
 
@@ -227,8 +227,8 @@ impl Commands for Wire {
         self.try_ask(Call::Next, read!(Command)).await
     }
 
-    async fn overdue(&self) -> Result<Vec<Overdue>, StoreError> {
-        self.try_ask(Call::Overdue, read!(Overdue)).await
+    async fn overdue(&self, after: Option<CommandId>) -> Result<Vec<Overdue>, StoreError> {
+        self.try_ask(Call::Overdue(after), read!(Overdue)).await
     }
 
     async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError> {
@@ -239,12 +239,12 @@ impl Commands for Wire {
         self.tell(Call::AddResult(result.clone())).await
     }
 
-    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
-        self.tell(Call::Acknowledge(id)).await
+    async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
+        self.tell(Call::Delete(id)).await
     }
 
-    async fn trim(&self, last: CommandId) -> Result<(), StoreError> {
-        self.tell(Call::Trim(last)).await
+    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
+        self.tell(Call::Acknowledge(id)).await
     }
 
     fn report(&self, _event: &str, _cause: &str) {}

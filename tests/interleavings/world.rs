@@ -94,7 +94,7 @@ pub enum Event {
         entry: Id,
     },
     RedisGoes,
-    /// An acknowledgement was not written to its disk.
+    /// A deletion and its acknowledgement were not written to its disk.
     RedisForgetsAnAck {
         command: usize,
     },
@@ -160,7 +160,7 @@ impl Play {
         match call.phase {
             Phase::Sent => {
                 events.push(Event::TakesEffect { call: at });
-                let looks = matches!(self.values.calls.at(call.call), Call::Overdue | Call::Claim(..));
+                let looks = matches!(self.values.calls.at(call.call), Call::Overdue(_) | Call::Claim(..));
                 if looks && !world.stores.pending.is_empty() && world.stores.is_redis_up {
                     events.push(Event::FindsNothingOverdue { call: at });
                 }
@@ -202,7 +202,7 @@ impl Play {
             Event::TakesEffect { call } => stores.take_effect(&mut self.values, call),
             Event::FindsNothingOverdue { call } => {
                 let nothing = match self.values.calls.at(stores.calls[call].call) {
-                    Call::Overdue => Reply::Overdue(Vec::new()),
+                    Call::Overdue(_) => Reply::Overdue(Vec::new()),
                     _ => Reply::Command(None),
                 };
                 stores.abort(&mut self.values, call, nothing);
@@ -242,6 +242,7 @@ impl Play {
             }
             Event::RedisGoes => stores.is_redis_up = false,
             Event::RedisForgetsAnAck { command } => {
+                stores.deleted.retain(|deleted| *deleted != command);
                 stores.pending.push((command, 1));
                 stores.pending.sort_unstable();
             }

@@ -1,6 +1,7 @@
 //! The other way in, in the storm: commands in a stream, and an intake that is started again whenever it ends, as in a
 //! cluster.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -85,31 +86,33 @@ pub async fn order(key: &str, order: &str, token: &str, times: usize) {
     }
 }
 
+/// What is settled is deleted, and what is deleted is acknowledged.
 async fn nothing_is_left() -> bool {
     let mut redis = redis().await;
-    // A stream that was flushed, and nobody has written to since, is no stream.
-    let groups =
-        redis::cmd("XINFO").arg(&["GROUPS", "orders:commands"]).query_async::<Vec<redis::Value>>(&mut redis).await;
-    let groups = match groups {
-        Ok(groups) => groups,
-        Err(error) => return error.to_string().contains("no such key"),
+    let left: i64 = redis::cmd("XLEN").arg("orders:commands").query_async(&mut redis).await.unwrap();
+    let pending = redis::cmd("XPENDING").arg(&["orders:commands", "intake"]).query_async(&mut redis).await;
+    let pending = match pending {
+        Ok(redis::Value::Array(summary)) => summary.first() == Some(&redis::Value::Int(0)),
+        // A stream that was flushed, and that no command was added to since, has no group.
+        Err(error) => error.code() == Some("NOGROUP"),
+        Ok(other) => panic!("XPENDING says {other:?}"),
     };
-    let Some(redis::Value::Array(fields)) = groups.into_iter().next() else { return false };
-    let number = |name: &str| {
-        fields.chunks(2).find_map(|pair| match pair {
-            [redis::Value::BulkString(field), redis::Value::Int(value)] if field == name.as_bytes() => Some(*value),
-            _ => None,
-        })
-    };
-    (number("pending"), number("lag")) == (Some(0), Some(0))
+    left == 0 && pending
 }
 
-/// The orders that the stream of results tells of, each with its text and whether it is a replay.
+/// The orders that the stream of results shows, each with its text and whether it is a replay. A command has one answer,
+/// however often that comes.
 pub async fn placed() -> Vec<(Value, String, bool)> {
     let range = ["orders:results", "-", "+"];
     let entries: Vec<(String, Vec<String>)> =
         redis::cmd("XRANGE").arg(&range).query_async(&mut redis().await).await.unwrap();
     let field = |fields: &[String], name: &str| fields.chunks(2).find(|pair| pair[0] == name).unwrap()[1].clone();
+    let mut answers = HashMap::new();
+    for (_, fields) in &entries {
+        let answer = (field(fields, "key"), field(fields, "status"), field(fields, "body"));
+        let first = answers.entry(field(fields, "command")).or_insert_with(|| answer.clone());
+        assert_eq!(*first, answer, "two results of a command differ");
+    }
     let placed = entries.iter().filter(|(_, fields)| field(fields, "status") == "201");
     placed
         .map(|(_, fields)| {

@@ -63,15 +63,16 @@ impl Intake {
         TestApp::start_with(&variables).await
     }
 
-    pub async fn add(&self, fields: &[Field<'_>]) {
+    /// Gives the command's id.
+    pub async fn add(&self, fields: &[Field<'_>]) -> String {
         let mut command = redis::cmd("XADD");
         command.arg("orders:commands").arg("*");
         fields.iter().for_each(|(name, value)| _ = command.arg(name).arg(value));
-        let _: String = command.query_async(&mut self.redis.clone()).await.unwrap();
+        command.query_async(&mut self.redis.clone()).await.unwrap()
     }
 
-    pub async fn order(&self, key: &str, order: &str) {
-        self.add(&[("key", key.as_bytes()), ("order", order.as_bytes())]).await;
+    pub async fn order(&self, key: &str, order: &str) -> String {
+        self.add(&[("key", key.as_bytes()), ("order", order.as_bytes())]).await
     }
 
     pub async fn ring(&self) {
@@ -89,11 +90,11 @@ impl Intake {
     pub async fn results(&self, count: usize) -> Vec<BTreeMap<String, String>> {
         let (started, mut rung) = (Instant::now(), Instant::now());
         loop {
-            let read: Vec<(String, BTreeMap<String, Vec<u8>>)> =
+            // As text: a field that is not UTF-8 would fail here.
+            let read: Vec<(String, BTreeMap<String, String>)> =
                 self.redis(&["XRANGE", "orders:results", "-", "+"]).await;
             if read.len() >= count {
-                let text = |(name, value): (String, Vec<u8>)| (name, String::from_utf8_lossy(&value).into_owned());
-                return read.into_iter().map(|(_, fields)| fields.into_iter().map(text).collect()).collect();
+                return read.into_iter().map(|(_, fields)| fields).collect();
             }
             assert!(started.elapsed() < SETTLES_WITHIN, "{} results instead of {count}", read.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
