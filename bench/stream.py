@@ -46,17 +46,17 @@ class Queue:
         return replies
 
     def add(self, count):
-        """The times of so many commands, by key."""
+        """The times of so many commands, by their ids."""
         keys = [str(uuid.uuid4()) for _ in range(count)]
         order = json.dumps(ORDER).replace('"', '\\"')
         ids = self.ask(*(f'XADD orders:commands * key {key} order "{order}"' for key in keys))
-        return {key: at(id) for key, id in zip(keys, ids)}
+        return {id: at(id) for id in ids}
 
     def ring(self):
         self.ask("PUBLISH orders:doorbell ring")
 
     def results(self, count):
-        """The times of the results, by key, once there are as many."""
+        """The times of the results, by command, once there are as many."""
         deadline = time.monotonic() + 120
         while int(self.ask("XLEN orders:results")[0]) < count:
             if time.monotonic() > deadline:
@@ -67,7 +67,7 @@ class Queue:
         if any(fields["status"] != "201" for _, fields in entries):
             raise SystemExit("stream: an order was refused")
         self.stores.redis("DEL", "orders:results")
-        return {fields["key"]: ms for ms, fields in entries}
+        return {fields["command"]: ms for ms, fields in entries}
 
 
 def at(id):
@@ -112,7 +112,7 @@ def main():
             due += 1 / args.rate
             time.sleep(max(due - time.monotonic(), 0))
         told = queue.results(len(sent))
-        delays = sorted(told[key] - ms for key, ms in sent.items())
+        delays = sorted(told[id] - ms for id, ms in sent.items())
         print(f"stream: {args.rate} commands a second for 10 s, from XADD to the result: p50 {delays[len(delays) // 2]} ms, "
               f"p99 {delays[len(delays) * 99 // 100]} ms, max {delays[-1]} ms")
     finally:

@@ -22,7 +22,7 @@ def place(store, command, timeout):
     newest = store.xrevrange(RESULTS, count=1)
     last = newest[0][0] if newest else "0-0"
     # The client may send this twice over a broken connection: two commands of one key are one order.
-    store.xadd(COMMANDS, command)
+    sent = store.xadd(COMMANDS, command)
     # The ring wakes the intake up. The stream keeps the command whether anybody hears it or not.
     if not store.publish(DOORBELL, "ring"):
         print(f"producer: nobody listens on {DOORBELL}; the command waits in the stream", file=sys.stderr)
@@ -33,7 +33,8 @@ def place(store, command, timeout):
             store.publish(DOORBELL, "ring")
         for _, entries in found:
             for last, result in entries:
-                if result.get("key") == command["key"]:
+                # Not by the key, which may be another client's too, or have the result of an earlier command.
+                if result.get("command") == sent:
                     return result
     return None
 

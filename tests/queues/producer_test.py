@@ -40,7 +40,8 @@ def started_redis():
 
 
 class Intake(threading.Thread):
-    """Answers each command once somebody rings. `status` is what a new key gets; every result is preceded by a stranger's."""
+    """Answers each command once somebody rings. `status` is what a new key gets. Before each result there is another client's
+    for the same key, and one of an earlier command with it."""
 
     def __init__(self, store, status="201"):
         super().__init__()
@@ -64,11 +65,13 @@ class Intake(threading.Thread):
             if not self.doorbell.get_message(timeout=0.05):
                 continue
             for last, command in self.store.xrange("orders:commands", min=f"({last}"):
-                self.store.xadd("orders:results", {"key": "another", "status": "500", "body": "not yours", "replayed": "false"})
+                for stranger in ({"command": "1-0", "client": "shop"}, {"command": "1-1", "client": ""}):
+                    self.store.xadd("orders:results", {**stranger, "key": command["key"], "status": "422", "body": "not yours", "replayed": "false"})
                 is_known = command["key"] in self.bodies
                 body = self.bodies.setdefault(command["key"], f"answer to {command['order']} of {command.get('token')}")
                 replayed = "true" if is_known and self.status == "201" else "false"
-                self.store.xadd("orders:results", {"key": command["key"], "status": self.status, "body": body, "replayed": replayed})
+                own = {"command": last, "client": "", "key": command["key"]}
+                self.store.xadd("orders:results", {**own, "status": self.status, "body": body, "replayed": replayed})
 
 
 class Producer(unittest.TestCase):
