@@ -9,6 +9,7 @@
 # The stores are private: in .local/bench, durable as in production, stopped at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "bench: $*" >&2; exit 1; }
 

@@ -3,6 +3,7 @@
 # BASE_URL=http://... tests a service that is already there, CHROMIUM=... uses another browser of that kind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 BASE_URL=${BASE_URL:-}
 export BASE_URL=${BASE_URL%/}
 

@@ -2,6 +2,7 @@
 # Makes a token for a client, and prints it once, with its entry for the setting `clients`. Nothing keeps the token.
 #   scripts/client.sh NAME    a name of 1 to 32 of a-z, 0-9 and -
 set -euo pipefail
+. "$(dirname "$0")/lib/start.sh"
 
 usage="usage: scripts/client.sh NAME, or make client NAME=...; a name is 1 to 32 of a-z, 0-9 and -"
 fail() { echo "client: $*" >&2; exit 1; }

@@ -6,6 +6,7 @@
 # to them. That sees a target that is broken. It looks for nothing new.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 . ./versions.env
 
 fail() { echo "fuzz: $*" >&2; exit 1; }

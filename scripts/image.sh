@@ -4,6 +4,7 @@
 # Further arguments go to `spin registry push`, --insecure for a registry without TLS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "image: $*" >&2; exit 1; }
 

@@ -6,6 +6,7 @@
 # It needs neither Redis nor PostgreSQL nor a host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }
 fail() { echo "interleavings: $*" >&2; usage >&2; exit 2; }

@@ -8,6 +8,7 @@
 # So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 checkout=$PWD
 copy=$checkout/target/mutants
 # Longer than any test takes. A mutant whose patch says `Hangs: yes` is killed by this limit; of any other it proves nothing.

@@ -3,6 +3,7 @@
 # Further arguments go to it: --help lists them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 scripts/venv.sh .local/examples/venv examples/requirements.txt
 exports=$(scripts/services.sh env)

@@ -8,6 +8,7 @@
 # it has by themselves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }
 fail() { echo "prove: $*" >&2; usage >&2; exit 2; }

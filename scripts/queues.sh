@@ -5,6 +5,7 @@
 # Needs Python 3.11 or newer with venv, and redis-server: some tests of the producer have a Redis of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 BASE_URL=${BASE_URL:-}
 export BASE_URL=${BASE_URL%/}
 

@@ -3,6 +3,7 @@
 # RUNTIME=spin or RUNTIME=bundled chooses. Beside it runs the intake, which places orders from a stream in Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 runtime=$(scripts/runtime.sh name)
 scripts/services.sh migrate

@@ -6,6 +6,7 @@
 # Without RUNTIME it is Spin if there is one that is new enough, else the bundled host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "runtime: $*" >&2; exit 1; }
 

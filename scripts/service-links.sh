@@ -6,6 +6,7 @@
 # container's environment, even where SPIN_VARIABLE_... is set; such a line begins with SPIN_VARIABLE_ here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "service-links: $*" >&2; exit 1; }
 

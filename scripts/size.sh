@@ -3,6 +3,7 @@
 # The intake is 35 KB of it. As a component of its own it would have to bring 700 KB of the same code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 wasm=target/wasm32-wasip2/release/order.wasm
 limit_bytes=802816
 

@@ -3,6 +3,7 @@
 # STORM_SEED, STORM_SECONDS, CUTS, RESTARTS, SILENCE_SECONDS, FREEZE_SECONDS and FAILOVERS choose the run. Arguments go to the test binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "storm: $*" >&2; exit 1; }
 

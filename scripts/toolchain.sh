@@ -2,6 +2,7 @@
 # Sets up what a build needs and this machine lacks: a linker, the pinned toolchain, the wasm target.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "toolchain: $*" >&2; exit 1; }
 

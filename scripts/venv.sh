@@ -3,6 +3,7 @@
 # One that is there already and was made of the same file is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "venv: $*" >&2; exit 1; }
 

@@ -2,6 +2,7 @@
 # Every file that names a version says what versions.env says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 . ./versions.env
 
 check() { # what, file, the text it must have

@@ -3,6 +3,7 @@
 # The bundled host serves it, RUNTIME=spin takes Spin. Where BASE_URL is set already, the command runs against that service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 fail() { echo "with-service: $*" >&2; exit 1; }
 

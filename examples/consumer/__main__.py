@@ -86,6 +86,8 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     if not asked.url.startswith(("http://", "https://")):
         parser.error(f"{asked.url} is no http:// or https:// address")
+    # A proxy cannot reach a service on this machine.
+    os.environ["no_proxy"] = ",".join(filter(None, ("127.0.0.1", "localhost", os.environ.get("no_proxy") or os.environ.get("NO_PROXY"))))
     db = sqlite3.connect(asked.table)
     db.executescript(TABLES)
     follow(db, asked.url.rstrip("/"), asked.token, asked.once)

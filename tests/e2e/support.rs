@@ -65,7 +65,7 @@ impl Service {
 }
 
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(CLIENT_TIMEOUT).build().unwrap()
 }
 
 /// What serves that application, with what it needs to know still to be added. To be ended by [`end`].

@@ -25,7 +25,7 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// With a connection for each request: hyper may lose a request that it hands to an old one in the moment in which the host
 /// dies, and then nobody answers it (hyperium/hyper#4122).
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(LONGEST).pool_max_idle_per_host(0).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(LONGEST).pool_max_idle_per_host(0).build().unwrap()
 }
 
 /// A connection that breaks is what a storm is made of. A request that hangs is not.
