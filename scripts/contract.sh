@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Lints docs/openapi.yaml, then sends what schemathesis makes of it to a service of its own (RUNTIME=spin: on Spin).
+# Lints docs/openapi.yaml, makes Python models of it, and checks what other languages' generators ask of it; then sends what
+# schemathesis makes of it to a service of its own (RUNTIME=spin: on Spin).
 # BASE_URL=http://... tests a service that is already there. Further arguments go to schemathesis.
 # Needs Python 3.11 or newer with venv; the tools come from PyPI, into .local/contract/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 BASE_URL=${BASE_URL:-}
 export BASE_URL=${BASE_URL%/}
 tools=.local/contract
@@ -13,10 +15,15 @@ fail() { echo "contract: $*" >&2; exit 1; }
 
 scripts/venv.sh "$tools/venv" tests/contract/requirements.txt
 
+export PYTHONDONTWRITEBYTECODE=1
 "$tools/venv/bin/openapi-spec-validator" docs/openapi.yaml
+mkdir -p "$tools/models"
+PYTHONWARNINGS=ignore "$tools/venv/bin/datamodel-codegen" --input docs/openapi.yaml --input-file-type openapi --formatters builtin \
+    --use-annotated --output-model-type pydantic_v2.BaseModel --output "$tools/models/models.py"
+PYTHONPATH=$tools/models "$tools/venv/bin/python" tests/contract/portable.py docs/openapi.yaml
 [ -n "$BASE_URL" ] || exec scripts/with-service.sh "$PWD/scripts/contract.sh" "$@"
 
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tests/contract HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
+export PYTHONPATH=tests/contract HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
 "$tools/venv/bin/schemathesis" --config-file tests/contract/schemathesis.toml \
     run docs/openapi.yaml --url "$BASE_URL" --checks all --no-color "$@" | tee "$tools/log"
 cases=$(sed -n 's/^ *\([0-9]*\) generated.*/\1/p' "$tools/log")
