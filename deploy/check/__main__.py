@@ -21,7 +21,7 @@ WITHOUT = {"spintainer": {"intake"}}
 
 def main(checkout, kubectl):
     deploy = Path(checkout, "deploy")
-    project = Project.read(checkout, deploy / "secrets/secrets.env")
+    project = Project.read(checkout, deploy / "secrets/secrets.env", load(kubectl, deploy / "migrations").things)
     components = sorted(file.parent.name for file in deploy.glob("components/*/kustomization.yaml"))
     bundles, failures = {}, []
     for overlay in OVERLAYS:

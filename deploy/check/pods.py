@@ -179,7 +179,8 @@ def _variable_faults(name, variable, declared, container):
 
 @rule
 def passwords(bundle, project):
-    """No password but in the one secret that `make secrets` fills. CLIENTS may be empty."""
+    """No password but in the one secret that `make secrets` fills, and that no other checkout can fill. CLIENTS may be empty."""
+    installation = f"order/{base64.b64encode(project.passwords['INSTALLATION'].encode()).decode()}"
     for thing in bundle.things:
         text = json.dumps(thing) if thing["kind"] != "Secret" else ""
         for name, password in project.passwords.items():
@@ -191,6 +192,9 @@ def passwords(bundle, project):
             is_public = key == "username" or value.startswith("-----BEGIN CERTIFICATE-----")
             if not is_public and value not in project.passwords.values():
                 yield f"{name_of(thing)}: {key} is not from `make secrets`"
+            elif not is_public and not (thing.get("immutable") or thing.get("type") == installation):
+                yield f"{name_of(thing)}: `kubectl apply` from another checkout would put other passwords in: it is neither immutable nor of the installation's type"
+                break
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             for variable in container.get("env", []):

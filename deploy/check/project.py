@@ -19,9 +19,11 @@ class Project:
     passwords: dict
     base_url: str
     peak_mib: int
+    # The objects of deploy/migrations
+    first: list
 
     @staticmethod
-    def read(root, secrets_env):
+    def read(root, secrets_env, first=()):
         root = Path(root)
         spin = tomllib.loads((root / "spin.toml").read_text())
         intake = tomllib.loads((root / "intake/spin.toml").read_text())
@@ -36,6 +38,7 @@ class Project:
             passwords=assignments(secrets_env),
             base_url=next(value["value"] for value in postman["values"] if value["key"] == "baseUrl"),
             peak_mib=json.loads((root / "docs/bench/memory.json").read_text())["peak_mib"],
+            first=list(first),
         )
 
 

@@ -213,6 +213,31 @@ def migrations(bundle, project):
             yield f"{name_of(job)} may wait for good"
 
 
+FIRST = "app.kubernetes.io/component"
+
+
+@rule
+def upgrade(bundle, project):
+    """What migrates can be applied before the rest: by its label from any overlay, and for ours as deploy/migrations."""
+    first = [thing for thing in bundle.things if thing["metadata"].get("labels", {}).get(FIRST) == "migrations"]
+    names = {name_of(thing) for thing in first}
+    for job in bundle.of("Job"):
+        pod = job["spec"]["template"]
+        needed = {f"ConfigMap/{volume['configMap']['name']}" for volume in pod["spec"].get("volumes", []) if "configMap" in volume}
+        for thing in bundle.of("NetworkPolicy"):
+            chosen = thing["spec"]["podSelector"].get("matchLabels", {})
+            if chosen and chosen.items() <= pod.get("metadata", {}).get("labels", {}).items():
+                needed.add(name_of(thing))
+        for name in sorted({name_of(job), *needed} - names):
+            yield f"{name} has no label {FIRST}: migrations, so an upgrade could not apply it first"
+    for thing in first:
+        if thing["kind"] not in ("Job", "ConfigMap", "NetworkPolicy"):
+            yield f"{name_of(thing)} has the label {FIRST}: migrations, and would be applied before the migrations are done"
+    # With CloudNativePG the Job's way to PostgreSQL is another one, and the label is the way to apply it.
+    if bundle.default and not bundle.of("Cluster") and sorted(map(str, first)) != sorted(map(str, project.first)):
+        yield "deploy/migrations is not what this overlay has, so an upgrade would apply two different Jobs"
+
+
 @rule
 def removal(bundle, _project):
     """No volume is left behind."""
