@@ -15,6 +15,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 cd "$root"
+. scripts/lib/start.sh
 local_dir=${ORDER_LOCAL_DIR:-$root/.local}
 redis_port=${REDIS_PORT:-16379}
 pg_port=${PG_PORT:-15432}
@@ -95,13 +96,32 @@ install_missing() {
     scripts/install.sh "${missing[@]}" || true
 }
 
-can_compose() { docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
-compose() { REDIS_PORT=$redis_port PG_PORT=$pg_port docker compose --env-file "$local_dir/passwords" "$@"; }
+# Sets engine.
+can_compose() {
+    for engine in docker podman; do
+        "$engine" compose version >/dev/null 2>&1 && "$engine" info >/dev/null 2>&1 && return
+    done
+    return 1
+}
+compose() {
+    [ -n "${engine:-}" ] || can_compose || fail "neither docker compose nor podman compose works here"
+    REDIS_PORT=$redis_port PG_PORT=$pg_port "$engine" compose --env-file "$local_dir/passwords" "$@"
+}
 compose_up() {
-    can_compose || fail "$2 is missing: install it (Debian, Ubuntu: apt-get install $3), or install Docker with its compose plugin and start it"
-    say "$2 is not installed, using docker compose"
+    can_compose ||
+        fail "$2 is missing: install it (Debian, Ubuntu: apt-get install $3), or install Docker or Podman with compose and start it"
+    say "$2 is not installed, using $engine compose"
     touch "$local_dir/compose"
-    compose up -d --wait --wait-timeout 120 "$1" >&2 || fail "docker compose could not start $1"
+    compose up -d --wait --wait-timeout 120 "$1" >&2 || fail "$engine compose could not start $1"
+}
+# A volume that has outlived .local/passwords has the passwords of before. The image asks for none on its socket.
+compose_passwords() {
+    compose exec -T postgres psql -Xqw -v ON_ERROR_STOP=1 -U orders_owner orders <<SQL ||
+ALTER ROLE orders_owner PASSWORD '$owner_password';
+SELECT format('ALTER ROLE orders_service PASSWORD %L', '$service_password')
+ WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = 'orders_service') \gexec
+SQL
+        fail "could not set the passwords; '$engine compose --env-file $local_dir/passwords down --volumes' deletes the volume with its orders"
 }
 
 # ---- commands
@@ -110,12 +130,14 @@ up() {
     install_missing
     fetch_chosen
     if redis_is_external; then say "Redis: REDIS_URL is set, nothing to start"; else redis_up; fi
+    check_redis_version
     if pg_is_external; then say "PostgreSQL: DATABASE_URL is set, nothing to start"; else pg_up; fi
 }
 
 migrate() {
     up
     if ! pg_is_external && ! has_pg; then
+        compose_passwords
         compose exec -T -e AFTER_ROLLOUT=1 -e "DATABASE_URL=postgres://orders_owner:$owner_password@127.0.0.1:5432/orders" postgres \
             sh /order/scripts/migrate.sh
         return

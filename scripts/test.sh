@@ -5,6 +5,7 @@
 # The stores are the machine's own, or those that POSTGRES and VALKEY choose (scripts/services.sh). A brief run on others follows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lib/start.sh
 
 step() { echo "== $*"; "$@"; }
 # The service logs every failure that a test provokes: kept, and shown only if a test fails.
@@ -38,6 +39,7 @@ step scripts/versions.sh
 # Early, so that what a machine lacks is said before anything is built.
 step scripts/npm.sh
 step scripts/verify-deploy.sh
+step tests/machines.sh
 step cargo fmt --all --check
 step cargo fmt --manifest-path fuzz/Cargo.toml --check
 # Clippy compiles what follows, and any lint fails it. `cargo clippy` would go through every dependency once more, wasmtime

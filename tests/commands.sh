@@ -3,16 +3,9 @@
 # It has a PostgreSQL and a Redis of its own, whose data are gone at the end. Run it through `make test`, which builds first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-fail() { echo "commands: FAILED: $test: $*" >&2; exit 1; }
-test="it begins"
-begin() { test=$*; echo "commands: $test"; }
-contains() { [[ $1 == *"$2"* ]] || fail "no '$2' in: $1"; }
-contains_not() { [[ $1 != *"$2"* ]] || fail "'$2' is in: $1"; }
-equal() { [ "$1" = "$2" ] || fail "'$1' is not '$2'"; }
-# Sets said, and expects the command to fail or to succeed.
-refused() { if said=$("$@" 2>&1); then fail "this succeeded: $*; it said: $said"; fi; }
-done_by() { said=$("$@" 2>&1) || fail "this failed: $*; it said: $said"; }
+. scripts/lib/start.sh
+suite=commands
+. tests/assertions.sh
 
 export ORDER_LOCAL_DIR=$PWD/.local/commands
 export REDIS_PORT=$((${REDIS_PORT:-16379} + 4)) PG_PORT=$((${PG_PORT:-15432} + 4))
@@ -240,6 +233,20 @@ for script in scripts/*.sh; do
 done
 eval "$(scripts/services.sh env)"
 equal "$(scripts/services.sh own 2>&1)" "unset PG_SERVICE_PASSWORD" # our own URLs are nothing to tell of
+
+begin "the ACL rules of docs/operations.md are Redis', and allow what src/spin sends"
+rules=$(sed -n '/^ACL SETUSER /s/>PASSWORD/>secret/p' docs/operations.md)
+equal "$(wc -l <<<"$rules" | tr -d ' ')" 4
+equal "$(redis-cli -p "$REDIS_PORT" <<<"$rules" | sort -u)" OK
+for file in redis_keys redis_commands; do
+    for command in $(grep -oE '"(GET|SET|PING|X[A-Z]+)"' "src/spin/$file.rs" | tr -d '"' | tr '[:upper:]' '[:lower:]'); do
+        contains "$(grep 'order-intake on' <<<"$rules") " " +$command"
+        [ $file = redis_commands ] || contains "$(grep 'order on' <<<"$rules") " " +$command "
+    done
+done
+contains "$(redis-cli -p "$REDIS_PORT" ACL DRYRUN order XADD orders:commands '*' key k)" "no permissions"
+equal "$(redis-cli -p "$REDIS_PORT" ACL DRYRUN order-intake SUBSCRIBE orders:doorbell)" OK
+contains "$(redis-cli -p "$REDIS_PORT" ACL DRYRUN order-intake SUBSCRIBE another)" "no permissions"
 
 begin "after a restore Redis names an order that is gone, until redis_key_prefix changes"
 # What docs/operations.md tells to do.

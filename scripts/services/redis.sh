@@ -66,3 +66,14 @@ redis_down() { # on all ports, or on one
     done
     rm -f "$redis_dir"/redis-${1:-*}.pid
 }
+
+# XPENDING has IDLE, and the stream's commands what the intake needs of them, from 6.2 on. What answers HTTP does without.
+check_redis_version() {
+    local url=$own_redis_url version
+    if redis_is_external; then url=$REDIS_URL; fi
+    # A server that asks for more than the URL says, or none of the tools: the intake's log will have to do.
+    version=$(within 5 redis-cli -u "$url" INFO server 2>/dev/null | tr -d '\r' | sed -n 's/^redis_version://p') || true
+    case $version in
+        [0-5].* | 6.[01].*) say "this Redis is $version, and the intake needs 6.2 or newer: it takes no order from the stream" ;;
+    esac
+}
