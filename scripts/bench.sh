@@ -29,13 +29,13 @@ eval "$forget"
 unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
 
 scripts/runtime.sh name >/dev/null
-command -v wrk >/dev/null || scripts/install.sh wrk || fail "wrk is missing: install it"
-command -v redis-benchmark >/dev/null || scripts/install.sh redis-tools || fail "redis-benchmark is missing: install redis-tools"
+command -v wrk >/dev/null || scripts/lib/install.sh wrk || fail "wrk is missing: install it"
+command -v redis-benchmark >/dev/null || scripts/lib/install.sh redis-tools || fail "redis-benchmark is missing: install redis-tools"
 if [ "$program" = bench/instructions.py ] || [ "$program" = bench/calls.py ]; then
     # Spin's own threads would be counted too.
     [ "${RUNTIME:-bundled}" = bundled ] || fail "instructions and calls are counted on the bundled host alone"
     export RUNTIME=bundled
-    command -v valgrind >/dev/null || scripts/install.sh valgrind || fail "valgrind is missing: install it"
+    command -v valgrind >/dev/null || scripts/lib/install.sh valgrind || fail "valgrind is missing: install it"
 fi
 peer() { cargo build --manifest-path bench/Cargo.toml --target-dir target/bench -p "$@"; }
 case $program in

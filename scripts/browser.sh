@@ -18,11 +18,11 @@ find_chromium() {
 }
 
 if [ -z "${CHROMIUM:-}" ]; then
-    CHROMIUM=$(find_chromium) || { scripts/install.sh chromium fonts-liberation || true; CHROMIUM=$(find_chromium); } ||
+    CHROMIUM=$(find_chromium) || { scripts/lib/install.sh chromium fonts-liberation || true; CHROMIUM=$(find_chromium); } ||
         fail "Chromium is missing; install it (Debian: apt-get install chromium) or set CHROMIUM"
     export CHROMIUM
 fi
-scripts/npm.sh
-[ -n "$BASE_URL" ] || exec scripts/with-service.sh "$PWD/scripts/browser.sh"
+scripts/lib/npm.sh
+[ -n "$BASE_URL" ] || exec scripts/lib/with-service.sh "$PWD/scripts/browser.sh"
 mkdir -p target/browser
 node --test tests/browser/pages.test.mjs

@@ -13,7 +13,7 @@ least_cases=2000
 
 fail() { echo "contract: $*" >&2; exit 1; }
 
-scripts/venv.sh "$tools/venv" tests/contract/requirements.txt
+scripts/lib/venv.sh "$tools/venv" tests/contract/requirements.txt
 
 export PYTHONDONTWRITEBYTECODE=1
 "$tools/venv/bin/openapi-spec-validator" docs/openapi.yaml
@@ -21,7 +21,7 @@ mkdir -p "$tools/models"
 PYTHONWARNINGS=ignore "$tools/venv/bin/datamodel-codegen" --input docs/openapi.yaml --input-file-type openapi --formatters builtin \
     --use-annotated --output-model-type pydantic_v2.BaseModel --output "$tools/models/models.py"
 PYTHONPATH=$tools/models "$tools/venv/bin/python" tests/contract/portable.py docs/openapi.yaml
-[ -n "$BASE_URL" ] || exec scripts/with-service.sh "$PWD/scripts/contract.sh" "$@"
+[ -n "$BASE_URL" ] || exec scripts/lib/with-service.sh "$PWD/scripts/contract.sh" "$@"
 
 export PYTHONPATH=tests/contract HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
 "$tools/venv/bin/schemathesis" --config-file tests/contract/schemathesis.toml \

@@ -30,8 +30,8 @@ for target in "${targets[@]}"; do
     grep -qx -- "$target" <<<"$known" || fail "no target '$target'; there are: ${known//$'\n'/ }"
 done
 
-scripts/toolchain.sh
-command -v c++ >/dev/null || scripts/install.sh g++ || fail "no C++ compiler (c++) to build libFuzzer with; install g++"
+scripts/lib/toolchain.sh
+command -v c++ >/dev/null || scripts/lib/install.sh g++ || fail "no C++ compiler (c++) to build libFuzzer with; install g++"
 rustup run nightly rustc --version >/dev/null 2>&1 ||
     fail "no nightly compiler; get it with: rustup toolchain install nightly --profile minimal"
 if ! command -v cargo-fuzz >/dev/null; then

@@ -21,7 +21,7 @@ esac
 [[ $image != *:latest ]] || fail "give IMAGE a tag of its own, not latest"
 RUNTIME=spin scripts/runtime.sh name >/dev/null || fail "Spin pushes the application; run this again with it"
 
-scripts/toolchain.sh
+scripts/lib/toolchain.sh
 cargo build --target wasm32-wasip2 --release
 spin registry push --from "$manifest" "$@" "$image"
 cat <<TEXT

@@ -28,7 +28,7 @@ if [ ${#names[@]} -eq 0 ]; then
     mapfile -t names < <(grep -l -e "^Test: $only" tests/mutants/*.patch | sed 's|.*/||; s|\.patch$||')
 fi
 for name in "${names[@]}"; do [ -f "tests/mutants/$name.patch" ] || fail "no tests/mutants/$name.patch"; done
-command -v patch >/dev/null || scripts/install.sh patch || fail "patch is missing; install it"
+command -v patch >/dev/null || scripts/lib/install.sh patch || fail "patch is missing; install it"
 
 what_of() { sed -n 's/^Mutant: //p' "$checkout/tests/mutants/$1.patch"; }
 test_of() { sed -n "s/^Test: \($only.*\)/\1/p" "$checkout/tests/mutants/$1.patch"; }
@@ -159,7 +159,7 @@ fi
 
 forget=$(scripts/services.sh own)
 eval "$forget"
-scripts/toolchain.sh
+scripts/lib/toolchain.sh
 if need_host "${names[@]}"; then
     say "building the host"
     cargo build -q -p order-host --profile host

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 BASE_URL=${BASE_URL:-}
 export BASE_URL=${BASE_URL%/}
 
-scripts/npm.sh
+scripts/lib/npm.sh
 newman=(node_modules/.bin/newman run postman/order.postman_collection.json)
 if [ -n "$BASE_URL" ]; then
     exec "${newman[@]}" -e postman/local.postman_environment.json --env-var "baseUrl=$BASE_URL" "$@"
@@ -15,6 +15,6 @@ fi
 # Nor does a proxy know the name.
 export no_proxy=arch.homework,$no_proxy NO_PROXY=arch.homework,$no_proxy
 # shellcheck disable=SC2016
-exec scripts/with-service.sh \
+exec scripts/lib/with-service.sh \
     bash -c 'ARCH_HOMEWORK=${BASE_URL#http://} NODE_OPTIONS="--require ./postman/resolve.cjs" exec "$@"' newman \
     "${newman[@]}" -e postman/cluster.postman_environment.json "$@"

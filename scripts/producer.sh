@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
 
-scripts/venv.sh .local/examples/venv examples/requirements.txt
+scripts/lib/venv.sh .local/examples/venv examples/requirements.txt
 exports=$(scripts/services.sh env)
 eval "$exports"
 exec .local/examples/venv/bin/python examples/producer.py "$@"

@@ -11,13 +11,13 @@ export BASE_URL=${BASE_URL%/}
 
 fail() { echo "queues: $*" >&2; exit 1; }
 
-scripts/venv.sh .local/examples/venv examples/requirements.txt
+scripts/lib/venv.sh .local/examples/venv examples/requirements.txt
 if [ -z "$BASE_URL" ]; then
     # A client of this run alone, so that its feed has no orders but those of the tests.
     made=$(scripts/client.sh "queues-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')")
     TOKEN=$(sed -n 2p <<<"$made" | tr -d ' ') SPIN_VARIABLE_CLIENTS=$(sed -n 4p <<<"$made" | tr -d ' ')
     export TOKEN SPIN_VARIABLE_CLIENTS
-    exec scripts/with-service.sh "$PWD/scripts/queues.sh" --with-intake "$@"
+    exec scripts/lib/with-service.sh "$PWD/scripts/queues.sh" --with-intake "$@"
 fi
 [ -n "${REDIS_URL:-}" ] || fail "set REDIS_URL, too: where the intake of $BASE_URL listens"
 if [ "${1:-}" = --with-intake ]; then

@@ -43,7 +43,7 @@ name() {
 }
 
 build() {
-    scripts/toolchain.sh
+    scripts/lib/toolchain.sh
     cargo build --target wasm32-wasip2 --release
     [ "$runtime" = "the bundled host" ] || return 0
     if [ ! -x target/host/order-host ]; then

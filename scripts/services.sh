@@ -93,7 +93,7 @@ install_missing() {
     pg_is_external || { has_pg && has_pg_user; } || missing+=(postgresql)
     [ ${#missing[@]} -eq 0 ] && return
     # The packages' own daemons use other ports. One that cannot start fails the install, but its binary is there.
-    scripts/install.sh "${missing[@]}" || true
+    scripts/lib/install.sh "${missing[@]}" || true
 }
 
 # Sets engine.
@@ -143,7 +143,7 @@ migrate() {
         return
     fi
     if pg_is_external; then
-        command -v psql >/dev/null || scripts/install.sh postgresql-client || true
+        command -v psql >/dev/null || scripts/lib/install.sh postgresql-client || true
         scripts/migrate.sh
     else
         # This checkout's own service is the only one that these stores serve.

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 wasm=target/wasm32-wasip2/release/order.wasm
 limit_bytes=802816
 
-scripts/toolchain.sh
+scripts/lib/toolchain.sh
 cargo build --target wasm32-wasip2 --release
 bytes=$(wc -c <"$wasm" | tr -d ' ')
 echo "size: $wasm has $bytes bytes, the limit is $limit_bytes"

@@ -32,12 +32,12 @@ esac
 on_bundled_host() { [[ " ${runtimes[*]} " == *" bundled "* ]]; }
 
 if [[ " ${runtimes[*]} " == *" spin "* ]] && ! command -v openssl >/dev/null; then
-    scripts/install.sh openssl || { echo "test: openssl is missing: on Spin the tests make certificates; install it" >&2; exit 1; }
+    scripts/lib/install.sh openssl || { echo "test: openssl is missing: on Spin the tests make certificates; install it" >&2; exit 1; }
 fi
-scripts/toolchain.sh
-step scripts/versions.sh
+scripts/lib/toolchain.sh
+step scripts/lib/versions.sh
 # Early, so that what a machine lacks is said before anything is built.
-step scripts/npm.sh
+step scripts/lib/npm.sh
 step scripts/verify-deploy.sh
 step tests/machines.sh
 step cargo fmt --all --check

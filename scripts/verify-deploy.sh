@@ -10,7 +10,7 @@ tools=.local/verify-deploy
 
 fail() { echo "verify-deploy: $*" >&2; exit 1; }
 
-scripts/venv.sh "$tools/venv" deploy/check/requirements.txt >&2
+scripts/lib/venv.sh "$tools/venv" deploy/check/requirements.txt >&2
 
 has_kustomize_5() { [[ $("$1" version --client --output=json 2>/dev/null) =~ \"kustomizeVersion\":\ *\"v5 ]]; }
 kubectl=kubectl

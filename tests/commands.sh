@@ -220,13 +220,13 @@ equal "$(scripts/services.sh status)" "$before"
 
 begin "what tests or proves uses stores of its own only"
 foreign=(env REDIS_URL=redis://127.0.0.1:1 DATABASE_URL=postgres://someone:secret@127.0.0.1:1/shop PG_SERVICE_PASSWORD=secret)
-done_by "${foreign[@]}" scripts/with-service.sh env
+done_by "${foreign[@]}" scripts/lib/with-service.sh env
 contains "$said" "REDIS_URL is set and ignored"
 contains "$said" "DATABASE_URL is set and ignored"
 contains "$said" "REDIS_URL=redis://127.0.0.1:$REDIS_PORT"
 contains_not "$said" "secret"
 contains_not "$said" "127.0.0.1:1/"
-for script in scripts/*.sh; do
+for script in scripts/*.sh scripts/lib/*.sh; do
     case $script in scripts/services.sh | scripts/run.sh) continue ;; esac
     grep -q 'services.sh migrate' "$script" || continue
     grep -qE 'services.sh own|unset REDIS_URL DATABASE_URL' "$script" || fail "$script takes what REDIS_URL and DATABASE_URL name"
@@ -263,7 +263,7 @@ place='
 '
 # Prints the status, whether it is a replay, the status of GET by its id, and the id.
 with_prefix() {
-    done_by env SPIN_VARIABLE_REDIS_KEY_PREFIX="$1" scripts/with-service.sh node -e "$place"
+    done_by env SPIN_VARIABLE_REDIS_KEY_PREFIX="$1" scripts/lib/with-service.sh node -e "$place"
     sed -n 's/^answered: //p' <<<"$said"
 }
 create 'backup TEMPLATE orders OWNER orders_owner'
@@ -279,7 +279,7 @@ equal "$(with_prefix order-2)" "201 true 200 ${anew##* }"
 equal "$(sql orders "SELECT count(*) FROM orders WHERE idempotency_key = 'restored'")" 1
 
 begin "a BASE_URL may end in a slash"
-scripts/npm.sh
+scripts/lib/npm.sh
 log=$ORDER_LOCAL_DIR/requests
 node -e '
     const server = require("http").createServer((request, response) => {

@@ -17,7 +17,7 @@ mkdir "$played"
 # A program that is first on the PATH of `with_played`; the script comes from standard input.
 play() { { echo '#!/bin/sh'; cat; } >"$played/$1"; chmod +x "$played/$1"; }
 with_played() { PATH=$played:$PATH "$@"; }
-scripts/venv.sh .local/verify-deploy/venv deploy/check/requirements.txt
+scripts/lib/venv.sh .local/verify-deploy/venv deploy/check/requirements.txt
 python=$PWD/.local/verify-deploy/venv/bin/python
 
 begin "bash 3.2 is refused with one sentence"
@@ -27,7 +27,7 @@ equal "$said" "run: bash 4.4 or newer is needed, and this is 3.2.57(1)-release; 
 # shellcheck disable=SC2016
 done_by bash -c 'BASH_VERSION="4.4.20(1)-release"; . scripts/lib/start.sh; echo "went on"' scripts/run.sh
 for script in scripts/*.sh tests/commands.sh; do
-    case $script in scripts/install.sh | scripts/upgrade.sh) continue ;; esac # others call it, and it calls others
+    case $script in scripts/upgrade.sh) continue ;; esac # it begins with another script
     head -n 1 "$script" | grep -q bash || continue
     # Before anything that bash 3.2 could not do.
     code=$(grep -v '^#' "$script" | grep -v '^$' | sed -n '1,/lib\/start.sh/p')
@@ -60,7 +60,7 @@ done_by "${proxied[@]}" bash -c '. scripts/lib/start.sh; python3 "$@"' scripts/r
 equal "$said" here
 equal "$(env -u no_proxy NO_PROXY=example.org bash -c '. scripts/lib/start.sh; . scripts/lib/start.sh; echo "$no_proxy $NO_PROXY"')" \
     "127.0.0.1,localhost,::1,example.org 127.0.0.1,localhost,::1,example.org"
-scripts/npm.sh
+scripts/lib/npm.sh
 said=$(BASE_URL=$url "${proxied[@]}" scripts/newman.sh --folder "Not found" 2>&1) || true # every assertion fails
 contains "$said" "200 OK"
 contains_not "$said" "ECONNREFUSED"

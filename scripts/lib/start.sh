@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What every script in scripts/ begins with, sourced. It has to be readable for bash 3.2, which macOS has.
+# What every command in scripts/ begins with, sourced. It has to be readable for bash 3.2, which macOS has.
 
 # An empty array under `set -u` is an error before 4.4, and mapfile came with 4.0.
 case ${BASH_VERSION:-0} in

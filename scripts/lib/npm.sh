@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what package-lock.json names, where that is not done yet.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
 
 fail() { echo "npm: $*" >&2; exit 1; }

@@ -2,12 +2,12 @@
 # Runs a command against a service of its own, on a free port and over this checkout's own stores, with BASE_URL set.
 # The bundled host serves it, RUNTIME=spin takes Spin. Where BASE_URL is set already, the command runs against that service.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
 
 fail() { echo "with-service: $*" >&2; exit 1; }
 
-[ $# -gt 0 ] || fail "usage: scripts/with-service.sh command [argument...]"
+[ $# -gt 0 ] || fail "usage: scripts/lib/with-service.sh command [argument...]"
 [ -z "${BASE_URL:-}" ] || exec "$@"
 
 export RUNTIME=${RUNTIME:-bundled}

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes a Python virtual environment with exactly what a requirements file names: scripts/venv.sh FOLDER REQUIREMENTS
+# Makes a Python virtual environment with exactly what a requirements file names: scripts/lib/venv.sh FOLDER REQUIREMENTS
 # One that is there already and was made of the same file is left alone.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
 
 fail() { echo "venv: $*" >&2; exit 1; }
 
-[ $# -eq 2 ] || fail "usage: scripts/venv.sh FOLDER REQUIREMENTS"
+[ $# -eq 2 ] || fail "usage: scripts/lib/venv.sh FOLDER REQUIREMENTS"
 venv=$1 requirements=$2
 
 can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-can_venv || scripts/install.sh python3 python3-venv || true
+can_venv || scripts/lib/install.sh python3 python3-venv || true
 can_venv || fail "Python 3.11 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
 
 # Copied last, so that a set-up that was cut short starts over.

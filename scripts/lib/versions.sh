@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every file that names a version says what versions.env says.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
 . ./versions.env
 
