@@ -180,7 +180,7 @@ for file in "$dir"/*.sql; do
     esac
 done
 # Orders that were dumped and loaded into another server have transaction ids of the old one's life, which may lie ahead
-# here. The feed would hide them until this server gets there, so they are stamped anew, and earlier cursors expire.
+# here. The feed would hide them until this server gets there, so they are stamped anew.
 stamp_loaded() {
     run_psql --set begin="$begin" --set VERBOSITY=verbose <<'SQL' 2>&1
 SELECT to_regclass('orders_client_changed_xid_order_id_idx') IS NOT NULL AS has_feed \gset
@@ -208,7 +208,6 @@ SELECT to_regclass('orders_client_changed_xid_order_id_idx') IS NOT NULL AS has_
         )
         SELECT format('migrate: %s orders have transaction ids of another server, and were stamped anew', count(*)) AS said
           FROM stamped \gset
-        SELECT setval('orders_feed_epoch', last_value + 1) FROM orders_feed_epoch \g /dev/null
         \echo :said
     \endif
     COMMIT;

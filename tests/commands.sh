@@ -81,7 +81,7 @@ contains_not "$said" "$password"
 equal "$(tables shared)" 2
 equal "$(public_rights shared)" 't|t'
 done_by migrate shared
-contains "$said" "nothing to do, all 16 are applied"
+contains "$said" "nothing to do, all 17 are applied"
 drop_role shared
 
 begin "tables of an extension are not other tables"

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
 
 /// The newest of `migrations/` that these statements need.
-const SCHEMA: &str = "20261128000001_index_changes";
+const SCHEMA: &str = "20261129000000_name_feed_life";
 /// The one without which two clients cannot use the same key.
 const SCHEMA_OF_CLIENTS: &str = "20261127000006_drop_keys_of_all";
 

@@ -12,4 +12,4 @@ SELECT 1
 FROM schema_migrations
 WHERE name = $1::text AND EXISTS (SELECT FROM schema_migrations WHERE name = $2::text)
   -- The feed's.
-  AND EXISTS (SELECT FROM orders_feed_epoch)
+  AND EXISTS (SELECT FROM feed_epoch)

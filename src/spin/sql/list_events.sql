@@ -5,8 +5,8 @@ SELECT page.order_id, page.customer_id, page.currency, page.items, page.comment,
        (extract(epoch FROM page.updated_at) * 1000)::bigint, page.changed_xid::text,
        feed.epoch, coalesce($5::bigint <> feed.epoch, false) OR $2::text::xid8 >= feed.xmax, held_back.ms
 FROM (
-    SELECT last_value AS epoch, pg_snapshot_xmin(snapshot) AS xmin, pg_snapshot_xmax(snapshot) AS xmax
-    FROM orders_feed_epoch, pg_current_snapshot() AS snapshot
+    SELECT epoch, pg_snapshot_xmin(snapshot) AS xmin, pg_snapshot_xmax(snapshot) AS xmax
+    FROM feed_epoch, pg_current_snapshot() AS snapshot
 ) AS feed
 LEFT JOIN LATERAL (
     -- How long the first change that is not shown yet has waited.

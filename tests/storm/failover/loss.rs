@@ -81,7 +81,7 @@ impl Failovers {
         for host in &mut self.hosts {
             host.restart_with(PREFIX, prefix).await;
         }
-        let expire = "SELECT setval('orders_feed_epoch', last_value + 1) FROM orders_feed_epoch";
+        let expire = "UPDATE feed_life SET life = DEFAULT";
         self.pair.owner().await.batch_execute(expire).await.unwrap();
     }
 }
