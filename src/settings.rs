@@ -179,10 +179,9 @@ mod tests {
     fn a_session_of_postgresql_is_bounded_and_read_committed() {
         let session: tokio_postgres::Config = Settings::parse(variable).unwrap().pg_address.parse().unwrap();
         assert_eq!(session.get_password(), Some(br"it's \ secret".as_slice()));
-        assert_eq!(
-            session.get_options(),
-            Some(r"-c statement_timeout=2400 -c lock_timeout=1800 -c default_transaction_isolation=read\ committed")
-        );
+        let options =
+            r"-c statement_timeout=2400 -c lock_timeout=1800 -c default_transaction_isolation=read\ committed";
+        assert_eq!(session.get_options(), Some(format!("{options} -c search_path=public").as_str()));
         assert_eq!(session.get_connect_timeout(), Some(&Duration::from_secs(1)));
         assert_eq!(session.get_target_session_attrs(), tokio_postgres::config::TargetSessionAttrs::ReadWrite);
         let noticed = session.get_keepalives_idle() + session.get_keepalives_interval().unwrap() * 3;

@@ -60,9 +60,9 @@ impl fmt::Display for PgSession<'_> {
         let (host, port) = self.address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
         // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
         // since an abandoned one goes back to the pool with its connection still busy.
-        // The protocol relies on `read committed`, whatever the role or the database has for a default.
+        // The protocol relies on `read committed` and the tables are in `public`, whatever the role or the database has for a default.
         let options = format!(
-            r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed",
+            r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed -c search_path=public",
             self.deadline_ms * 8 / 10,
             self.deadline_ms * 6 / 10,
         );
