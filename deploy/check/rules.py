@@ -209,8 +209,8 @@ def migrations(bundle, project):
             yield f"{name_of(job)} is not named like its ConfigMap, so other migrations could not be applied over it"
         if not job["spec"].get("ttlSecondsAfterFinished"):
             yield f"{name_of(job)} stays for good"
-        if not job["spec"].get("activeDeadlineSeconds"):
-            yield f"{name_of(job)} may wait for good"
+        if job["spec"].get("activeDeadlineSeconds"):
+            yield f"{name_of(job)} has a deadline, which would end a long index build"
 
 
 FIRST = "app.kubernetes.io/component"
