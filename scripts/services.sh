@@ -138,7 +138,7 @@ migrate() {
     up
     if ! pg_is_external && ! has_pg; then
         compose_passwords
-        compose exec -T -e AFTER_ROLLOUT=1 -e "DATABASE_URL=postgres://orders_owner:$owner_password@127.0.0.1:5432/orders" postgres \
+        compose exec -T -e "DATABASE_URL=postgres://orders_owner:$owner_password@127.0.0.1:5432/orders" postgres \
             sh /order/scripts/migrate.sh
         return
     fi
@@ -146,8 +146,7 @@ migrate() {
         command -v psql >/dev/null || scripts/lib/install.sh postgresql-client || true
         scripts/migrate.sh
     else
-        # This checkout's own service is the only one that these stores serve.
-        AFTER_ROLLOUT=1 DATABASE_URL=$own_database_url PG_SERVICE_PASSWORD=$service_password scripts/migrate.sh
+        DATABASE_URL=$own_database_url PG_SERVICE_PASSWORD=$service_password scripts/migrate.sh
     fi
 }
 

@@ -17,9 +17,7 @@ use crate::settings::Settings;
 use crate::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
 
 /// The newest of `migrations/` that these statements need.
-const SCHEMA: &str = "20261129000000_name_feed_life";
-/// The one without which two clients cannot use the same key.
-const SCHEMA_OF_CLIENTS: &str = "20261127000006_drop_keys_of_all";
+const SCHEMA: &str = "20261129000000_create_orders";
 
 /// How long a change may be kept from the feed before the log says so.
 const HELD_BACK_LONG_MS: i64 = 10_000;
@@ -28,13 +26,11 @@ const HELD_BACK_LONG_MS: i64 = 10_000;
 pub struct PostgresOrderStore<'a> {
     sessions: PostgresSessions<'a>,
     deadlines: &'a Deadlines,
-    has_clients: bool,
 }
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
-        let has_clients = !settings.clients.is_open();
-        Self { sessions: PostgresSessions::new(settings, deadlines), deadlines, has_clients }
+        Self { sessions: PostgresSessions::new(settings, deadlines), deadlines }
     }
 
     /// How long this request has waited for PostgreSQL.
@@ -167,15 +163,14 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let needed = if self.has_clients { SCHEMA_OF_CLIENTS } else { SCHEMA };
-        let parameters = || vec![text(SCHEMA), text(needed)];
-        match self
-            .sessions
-            .run(async |pool| pool.execute(include_str!("sql/check_schema.sql"), &parameters).await)
-            .await?
-        {
-            1 => Ok(()),
-            _ => Err(StoreError::Broken(format!("migration {SCHEMA} or {needed} is not applied"))),
+        let parameters = || vec![text(SCHEMA)];
+        let rows = self.query(include_str!("sql/check_schema.sql"), &parameters).await?;
+        match rows.first().map(Vec::as_slice) {
+            Some([DbValue::DbNull]) => Ok(()),
+            Some([DbValue::Str(client)]) => Err(StoreError::Unavailable(format!(
+                "orders of client '{client}' have transaction ids of another server, so the feed hides them: run scripts/migrate.sh"
+            ))),
+            _ => Err(StoreError::Unavailable(format!("migration {SCHEMA} is not applied"))),
         }
     }
 }

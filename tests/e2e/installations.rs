@@ -118,6 +118,17 @@ async fn a_read_only_postgresql_is_unavailable_until_it_can_be_written_to() {
 }
 
 #[tokio::test]
+async fn a_database_that_lacks_a_migration_is_not_ready() {
+    let database = Database::create().await;
+    let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
+    assert_eq!(app.get("/readyz").await.status, 200);
+    database.owner().await.batch_execute("DELETE FROM schema_migrations").await.unwrap();
+    let readiness = app.get("/readyz").await;
+    assert_eq!((readiness.status, &readiness.json()["postgres"]), (503, &"down".into()));
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn an_acl_user_with_a_password_full_of_punctuation_reaches_redis() {
     let redis = PrivateRedis::start().await;
     let password = r#"p@s/s:w%20o"r'd +#?&\é"#;

@@ -287,11 +287,12 @@ impl OrderStore for PostgresOrders {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        // The newest migration is a matter of the component's.
-        let first = "20261123000000_create_orders";
         let statement = include_str!("../../src/spin/sql/check_schema.sql");
-        let count = self.session().await.map_err(failure)?.execute(statement, &[&first, &first]).await;
-        assert_eq!(count.map_err(failure)?, 1);
-        Ok(())
+        let session = self.session().await.map_err(failure)?;
+        let row = session.query_one(statement, &[&"20261129000000_create_orders"]).await.map_err(failure)?;
+        match row.get::<_, Option<String>>(0) {
+            Some(client) => Err(StoreError::Unavailable(format!("orders of client '{client}' lie ahead"))),
+            None => Ok(()),
+        }
     }
 }

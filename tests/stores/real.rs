@@ -20,7 +20,7 @@ pub struct RealStores {
 }
 
 /// One that the environment has, or the default of `spin.toml`.
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).unwrap_or_else(|_| match name {
         "redis_user" | "redis_password" | "pg_ca" | "clients" => String::new(),
         "redis_key_prefix" => "laws".to_owned(),

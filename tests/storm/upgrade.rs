@@ -1,4 +1,4 @@
-//! An upgrade from a release without clients, under load: migrate, roll out, migrate what waited.
+//! An upgrade from an earlier release, under load: migrate, then roll out.
 //! `scripts/upgrade.sh` builds the earlier component and runs this.
 
 use std::collections::BTreeMap;
@@ -86,15 +86,12 @@ async fn an_upgrade_under_load_loses_nothing_and_doubles_nothing() {
         tokio::time::sleep(seconds).await;
         let said = migrate(&[]).await;
         // A release without a migration is an upgrade too.
-        let waits = said.contains(" waits");
-        assert!(waits || said.contains("applied"), "{said}");
+        assert!(said.contains("applied"), "{said}");
         tokio::time::sleep(seconds).await;
         for host in &mut hosts {
             host.upgrade("spin.toml").await;
             tokio::time::sleep(seconds / 2).await;
         }
-        assert_eq!(migrate(&[("AFTER_ROLLOUT", "1")]).await.contains("migrate: applied "), waits);
-        tokio::time::sleep(seconds).await;
         over.store(true, Ordering::SeqCst);
     };
     futures::join!(upgrade, futures::future::join_all((0..CLIENTS).map(client)));

@@ -1,3 +1,4 @@
+-- One row if the migration is applied: a client whose orders the feed would hide, or NULL.
 -- Writes no row: it is there to fail where PostgreSQL is read-only, or has taken a right to write away.
 WITH may_change AS (UPDATE orders SET version = version WHERE false),
      may_place AS (
@@ -8,8 +9,6 @@ WITH may_change AS (UPDATE orders SET version = version WHERE false),
          FROM orders
          WHERE false
      )
-SELECT 1
+SELECT (SELECT client FROM orders_ahead LIMIT 1)
 FROM schema_migrations
-WHERE name = $1::text AND EXISTS (SELECT FROM schema_migrations WHERE name = $2::text)
-  -- The feed's.
-  AND EXISTS (SELECT FROM feed_epoch)
+WHERE name = $1::text AND EXISTS (SELECT FROM feed_epoch)
