@@ -60,8 +60,9 @@ async fn start(database: &Database) -> TestApp {
 
 /// Inserts copies of some order, under new keys and ids, into the transaction of `owner`. Gives their events' ids.
 pub async fn insert_copies(owner: &tokio_postgres::Client, count: i32) -> Vec<String> {
-    let copy =
-        "INSERT INTO orders SELECT gen_random_uuid(), gen_random_uuid()::text, fingerprint, customer_id, currency,
+    let copy = "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
+        total_amount, created_at, status, version, updated_at)
+        SELECT gen_random_uuid(), gen_random_uuid()::text, fingerprint, customer_id, currency,
         items, comment, total_amount, created_at, status, version, updated_at
         FROM (SELECT * FROM orders LIMIT 1) AS model, generate_series(1, $1) RETURNING order_id::text || '/1'";
     let mut ids: Vec<String> = owner.query(copy, &[&count]).await.unwrap().iter().map(|row| row.get(0)).collect();

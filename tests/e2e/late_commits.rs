@@ -28,7 +28,9 @@ impl TestApp {
 
 /// Inserts a copy of the order under `model`, with another key and id, into the transaction of `owner`.
 async fn insert_copy(owner: &tokio_postgres::Client, id: uuid::Uuid, key: &str, model: &str) {
-    let copy = "INSERT INTO orders SELECT $1::text::uuid, $2, fingerprint, customer_id, currency, items, comment,
+    let copy = "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
+        total_amount, created_at, status, version, updated_at)
+        SELECT $1::text::uuid, $2, fingerprint, customer_id, currency, items, comment,
         total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $3";
     assert_eq!(owner.execute(copy, &[&id.to_string(), &key, &model]).await.unwrap(), 1);
 }

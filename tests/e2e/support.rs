@@ -249,7 +249,9 @@ pub async fn session(url: &str) -> tokio_postgres::Client {
 /// Begins a first request with `key` that never comes to its commit: a copy of the order under the key `model`.
 pub async fn hold_key(owner: &tokio_postgres::Client, key: &str, model: &str) {
     owner.batch_execute("BEGIN").await.unwrap();
-    let copy = "INSERT INTO orders SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
+    let copy = "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
+        total_amount, created_at, status, version, updated_at)
+        SELECT gen_random_uuid(), $1, fingerprint, customer_id, currency, items, comment,
         total_amount, created_at, status, version, updated_at FROM orders WHERE idempotency_key = $2";
     owner.execute(copy, &[&key, &model]).await.unwrap();
 }
