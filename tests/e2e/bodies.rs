@@ -163,7 +163,7 @@ async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
 async fn a_stranger_is_answered_without_its_body() {
     const CLIENT: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let app =
-        TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", CLIENT), ("SPIN_VARIABLE_BODY_DEADLINE_MS", "60000")]).await;
+        TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", CLIENT), ("SPIN_VARIABLE_BODY_DEADLINE_MS", "10000")]).await;
     let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
     for (target, status, slug) in [
         ("POST /orders HTTP", 401, "unauthorized"),
