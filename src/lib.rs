@@ -7,6 +7,7 @@
 //! - [`events`]: the feed: what became of orders, for consumers
 //! - [`client`]: who calls, by which token
 //! - [`group_commit`]: orders that come together go to PostgreSQL together
+//! - [`insert_order`]: what an order does whose group failed
 //! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `KeyStore` and `OrderStore`
 //! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
 //! - [`order`]: what an order is and how one is read from JSON
@@ -37,6 +38,7 @@ pub mod client;
 pub mod events;
 pub mod group_commit;
 pub mod idempotency;
+pub mod insert_order;
 pub mod intake;
 pub mod order;
 pub mod pages;

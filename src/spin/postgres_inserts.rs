@@ -16,8 +16,9 @@ use super::warn;
 use crate::client::ClientName;
 use crate::group_commit::{GroupCommit, Groupable, Written};
 use crate::idempotency::{Fingerprint, IdempotencyKey};
+use crate::insert_order::{Shared, insert_order};
 use crate::order::{Item, Order};
-use crate::stores::Placement;
+use crate::stores::{Placement, StoreError};
 
 /// What a request wants to have placed.
 pub struct Row {
@@ -34,13 +35,18 @@ impl Groupable for Rc<Row> {
     }
 }
 
+/// What a row's group came to. `None`: the group wrote nothing, and each of it goes alone.
+type GroupResult = Option<Result<Placement, StoreError>>;
+
 thread_local! {
     /// Those of this instance.
-    static WRITERS: Rc<GroupCommit<Rc<Row>, Result<Placement, Failure>>> = Rc::default();
+    static WRITERS: Rc<GroupCommit<Rc<Row>, GroupResult>> = Rc::default();
 }
 
 /// SQLSTATE of a row whose id is there already, which only another try of the same request can have.
 const ID_TAKEN: &str = "23505";
+/// SQLSTATE of a wait for a lock that was too long. The statement wrote nothing.
+const LOCK_TIMEOUT: &str = "55P03";
 
 /// How long a statement may hold up the next one: one that waits for a key which another transaction holds, or a PostgreSQL
 /// that does not answer.
@@ -51,50 +57,47 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(2);
 
 /// Places `row`, if nobody has placed its key.
-pub async fn place(pool: &Pool<'_>, deadlines: &Deadlines, row: Row) -> Result<Placement, Failure> {
+pub async fn place(pool: &Pool<'_>, deadlines: &Deadlines, row: Row) -> Result<Placement, StoreError> {
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
     let statement = async |rows: Vec<_>| place_together(pool, &rows).await;
     let pause = async |time| _ = deadlines.until(Instant::now() + time, pending::<()>()).await;
-    match writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await {
-        Written::Settled(result) => result,
-        Written::NotTried => place_alone(pool, &row).await,
-        Written::Unknown => match place_alone(pool, &row).await {
-            Err(failure) if failure.sqlstate() != Some(ID_TAKEN) => Err(failure),
-            Ok(Placement::Placed) => Ok(Placement::Placed),
-            // By the group, it may be.
-            Ok(Placement::KeyTaken) | Err(_) => {
-                Ok(are_placed(pool, slice::from_ref(&row)).await?.pop().unwrap_or(Placement::KeyTaken))
-            }
-        },
-    }
+    let shared = match writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await {
+        Written::Settled(Some(result)) => Shared::Settled(result),
+        Written::Settled(None) | Written::NotTried => Shared::WroteNothing,
+        Written::Unknown => Shared::Unknown,
+    };
+    let is_placed = async {
+        let placements = are_placed(pool, slice::from_ref(&row)).await?;
+        Ok(placements == [Placement::Placed])
+    };
+    insert_order(shared, place_alone(pool, &row), is_placed).await
 }
 
-/// Places all of `rows` by one statement. `None` if it failed, unless it was for one row only: that one's failure is told.
-async fn place_together(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Option<Vec<Result<Placement, Failure>>> {
+/// Places all of `rows` by one statement. `None` if it failed and may have written them.
+async fn place_together(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupResult>> {
     if let [row] = rows {
-        return Some(vec![place_alone(pool, row).await]);
+        return Some(vec![Some(place_alone(pool, row).await)]);
     }
-    match place_all(pool, rows).await {
-        Ok(placements) => Some(placements.into_iter().map(Ok).collect()),
+    let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
+    let parameters = || vec![ParameterValue::Jsonb(json.clone())];
+    let inserted = pool.execute(include_str!("sql/place_orders.sql"), &parameters).await;
+    let wrote_nothing = matches!(&inserted, Err(failure) if failure.sqlstate() == Some(LOCK_TIMEOUT));
+    let placements = match inserted {
+        Ok(count) if count == rows.len() as u64 => Ok(vec![Placement::Placed; rows.len()]),
+        // The count alone does not say which of the keys were taken, and to have them returned would cost every group more.
+        Ok(_) => are_placed(pool, rows).await,
+        Err(failure) => Err(failure),
+    };
+    match placements {
+        Ok(placements) => Some(placements.into_iter().map(|placement| Some(Ok(placement))).collect()),
         Err(failure) => {
             warn("orders not placed together", &format!("{}; each of {} goes alone", failure.cause(), rows.len()));
-            None
+            wrote_nothing.then(|| vec![None; rows.len()])
         }
     }
 }
 
-async fn place_all(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
-    let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
-    let parameters = || vec![ParameterValue::Jsonb(json.clone())];
-    let count = pool.execute(include_str!("sql/place_orders.sql"), &parameters).await?;
-    if count == rows.len() as u64 {
-        return Ok(vec![Placement::Placed; rows.len()]);
-    }
-    // The count alone does not say which of the keys were taken, and to have them returned would cost every group more.
-    are_placed(pool, rows).await
-}
-
-async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, Failure> {
+async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, StoreError> {
     let (order, placed) = (&row.order, &row.order.placed);
     let items = to_json(&placed.items);
     let text = |value: &str| ParameterValue::Str(value.to_owned());
@@ -112,9 +115,15 @@ async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, Failure> {
             text(row.client.as_str()),
         ]
     };
-    match pool.execute(include_str!("sql/place_order.sql"), &parameters).await? {
-        0 => Ok(Placement::KeyTaken),
-        _ => Ok(Placement::Placed),
+    match pool.execute(include_str!("sql/place_order.sql"), &parameters).await {
+        Ok(0) => Ok(Placement::KeyTaken),
+        Ok(_) => Ok(Placement::Placed),
+        Err(failure) => match failure.sqlstate() {
+            Some(ID_TAKEN) => Ok(Placement::KeyTaken),
+            // Only here: elsewhere a lock timeout says nothing about a key.
+            Some(LOCK_TIMEOUT) => Err(StoreError::KeyInUse(failure.cause())),
+            _ => Err(failure.into()),
+        },
     }
 }
 

@@ -52,13 +52,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         let row = Row { client: client.clone(), key: key.clone(), fingerprint, order: order.clone() };
-        let placed = self.sessions.run(async |pool| place(pool, self.deadlines, row).await);
-        match placed.await {
-            Ok(placement) => Ok(placement),
-            // Only here: elsewhere a lock timeout says nothing about a key.
-            Err(failure) if failure.sqlstate() == Some("55P03") => Err(StoreError::KeyInUse(failure.cause())),
-            Err(failure) => Err(failure.into()),
-        }
+        self.sessions.run(async |pool| Ok(place(pool, self.deadlines, row).await)).await?
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {

@@ -14,11 +14,13 @@ macro_rules! order {
     };
 }
 
-const ONE: Role = Role::Places { client: "", order: order!("one") };
-const WEB: Role = Role::Places { client: "web", order: order!("one") };
-const SHOP: Role = Role::Places { client: "shop", order: order!("one") };
-const TILL: Role = Role::Places { client: "till", order: order!("other") };
-const OTHER: Role = Role::Places { client: "", order: order!("other") };
+const ONE: Role = Role::Places { client: "", order: order!("one"), in_group: false };
+const WEB: Role = Role::Places { client: "web", order: order!("one"), in_group: false };
+const SHOP: Role = Role::Places { client: "shop", order: order!("one"), in_group: false };
+const TILL: Role = Role::Places { client: "till", order: order!("other"), in_group: false };
+const OTHER: Role = Role::Places { client: "", order: order!("other"), in_group: false };
+const ONE_IN_GROUP: Role = Role::Places { client: "", order: order!("one"), in_group: true };
+const OTHER_IN_GROUP: Role = Role::Places { client: "", order: order!("other"), in_group: true };
 const CONFIRM: Role = Role::Changes { if_match: "\"1\"", to: r#"{"status":"confirmed"}"# };
 const CANCEL: Role = Role::Changes { if_match: "\"1\"", to: r#"{"status":"cancelled"}"# };
 const CONFIRM_EITHER: Role = Role::Changes { if_match: "\"1\", \"2\"", to: r#"{"status":"confirmed"}"# };
@@ -125,6 +127,9 @@ cases! {
     two_requests: [ONE, ONE], Before::Nothing, 2 attempts, 2 troubles;
     two_orders: [ONE, OTHER], Before::Nothing, 2 attempts, 2 troubles;
     three_requests: [ONE, ONE, ONE], Before::Nothing, 2 attempts, 0 troubles;
+    one_request_in_a_group: [ONE_IN_GROUP], Before::Nothing, 2 attempts, 2 troubles;
+    two_requests_in_groups: [ONE_IN_GROUP, ONE], Before::Nothing, 2 attempts, 1 troubles;
+    two_orders_in_groups: [ONE_IN_GROUP, OTHER_IN_GROUP], Before::Nothing, 2 attempts, 1 troubles;
     three_clients: [WEB, SHOP, TILL], Before::Nothing, 1 attempts, 1 troubles;
     list_and_two_orders: [ONE, OTHER, Role::Lists], Before::Nothing, 2 attempts, 1 troubles;
     list_and_change: [ONE, CONFIRM, Role::Lists], Before::Placed, 2 attempts, 1 troubles;

@@ -2,8 +2,8 @@
 //!
 //! Where the model does more than the real ones: a statement may wait for ever, Redis may recall an entry that it lost, and a
 //! statement that nobody waits for may come to PostgreSQL as late as it likes. Where it does less: it has no feed, which no
-//! case reads; no entry that cannot be read, which to the service is the same as none; and an order is placed by one
-//! statement, where the component may place several by one and try again alone. The streams have no laws.
+//! case reads; no entry that cannot be read, which to the service is the same as none; and of a statement for several orders
+//! only the row of one. The streams have no laws.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -22,8 +22,9 @@ use crate::wire::Wire;
 /// What somebody does, again and again until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `POST /orders` under the one key of every case. A client without a name calls an open service.
-    Places { client: &'static str, order: &'static str },
+    /// `POST /orders` under the one key of every case. A client without a name calls an open service. In a group: its order
+    /// first goes into a statement with others.
+    Places { client: &'static str, order: &'static str, in_group: bool },
     /// `PATCH` of the order that was placed.
     Changes { if_match: &'static str, to: &'static str },
     /// `GET /orders`.
@@ -137,6 +138,7 @@ async fn serve(sent: Sent, wire: Wire) -> Seen {
         Role::Places { client, .. } if !client.is_empty() => named(client),
         _ => Clients::default(),
     };
+    let wire = wire.in_groups(matches!(sent.role, Role::Places { in_group: true, .. }));
     let backing = Backing { clients: &clients, keys: &wire, orders: &wire };
     let number = u128::from(sent.client) * 0x1_0000 + u128::from(sent.attempt) * 0x100;
     let at = DateTime::from_timestamp_millis(1_795_435_200_000 + number as i64).unwrap();
@@ -164,7 +166,7 @@ impl Sent {
     fn request(self) -> Request<&'static str> {
         let order = || format!("/orders/{}", self.order.expect("an order to change"));
         match self.role {
-            Role::Places { client, order } => Request::post("/orders")
+            Role::Places { client, order, .. } => Request::post("/orders")
                 .header("Idempotency-Key", "k")
                 .header("Content-Type", "application/json")
                 .header("Authorization", format!("Bearer {client}"))

@@ -175,7 +175,7 @@ impl Play {
 
     /// Judged once for each answer and row: most states have them in common.
     fn check_placing(&self, world: &World, attempt: &Attempt) -> Broken {
-        let (State::Answered(answer), Role::Places { client, order }) = (attempt.state, self.role(attempt)) else {
+        let (State::Answered(answer), Role::Places { client, order, .. }) = (attempt.state, self.role(attempt)) else {
             return Ok(());
         };
         let mut rows = world.stores.rows.iter().copied();

@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 
 use order::client::ClientName;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
+use order::insert_order::{Shared, insert_order};
 use order::intake::{Command, CommandId, CommandResult, Commands, Overdue};
 use order::order::{Order, Status, Timestamp};
 use order::stores::{Events, Filter, KeyStore, OrderStore, Page, Placement, Position, StoreError};
@@ -101,12 +102,18 @@ pub struct Wire {
     tape: Rc<RefCell<Tape>>,
     /// Done whenever somebody looks for a reply, should replies not come from elsewhere.
     look: Option<Rc<dyn Fn()>>,
+    /// Whether an order is placed together with others first, of whose statement only its own row matters here.
+    in_groups: bool,
 }
 
 impl Wire {
     /// The same, with replies that `look` gives.
     pub fn with_look(&self, look: impl Fn() + 'static) -> Self {
         Self { look: Some(Rc::new(look)), ..self.clone() }
+    }
+
+    pub fn in_groups(self, in_groups: bool) -> Self {
+        Self { in_groups, ..self }
     }
 
     /// What was asked so far.
@@ -186,7 +193,17 @@ impl OrderStore for Wire {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         let row = Row { key: Key::new(client, key), fingerprint, order: order.clone() };
-        self.try_ask(Call::Insert(row), read!(Inserted)).await
+        let insert = || self.try_ask(Call::Insert(row.clone()), read!(Inserted));
+        if !self.in_groups {
+            return insert().await;
+        }
+        let shared = match insert().await {
+            Err(StoreError::KeyInUse(_)) => Shared::WroteNothing,
+            Err(_) => Shared::Unknown,
+            result => Shared::Settled(result),
+        };
+        let is_placed = async { Ok(OrderStore::find(self, client, order.id).await?.is_some()) };
+        insert_order(shared, insert(), is_placed).await
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
