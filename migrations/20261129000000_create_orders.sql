@@ -37,8 +37,8 @@ CREATE TABLE orders (
     CONSTRAINT orders_pkey PRIMARY KEY (client, order_id),
     CONSTRAINT orders_client_idempotency_key_key UNIQUE (client, idempotency_key)
 );
-CREATE INDEX orders_client_customer_id_order_id_idx ON orders (client, customer_id, order_id DESC);
-CREATE INDEX orders_client_status_order_id_idx ON orders (client, status, order_id DESC);
+CREATE INDEX orders_client_customer_id_order_id_idx ON orders (client, customer_id, order_id);
+CREATE INDEX orders_client_status_order_id_idx ON orders (client, status, order_id);
 CREATE INDEX orders_client_changed_xid_order_id_idx ON orders (client, changed_xid, order_id);
 
 -- ALWAYS: also for rows that logical replication applies, whose transaction ids are another server's.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 pub use json::{Fault, Rejected};
@@ -128,7 +128,11 @@ impl Order {
     }
 
     fn json_as(&self, status: Status, version: i64) -> serde_json::Result<Bytes> {
-        let json = OrderJson {
+        serde_json::to_vec(&self.as_of(status, version)).map(Bytes::from)
+    }
+
+    fn as_of(&self, status: Status, version: i64) -> OrderJson<'_> {
+        OrderJson {
             order_id: self.id,
             status: status.as_str(),
             version,
@@ -138,7 +142,13 @@ impl Order {
             comment: self.placed.comment.as_deref(),
             total_amount: self.placed.total_amount,
             created_at: self.created_at.to_rfc3339_opts(SecondsFormat::Millis, true),
-        };
-        serde_json::to_vec(&json).map(Bytes::from)
+        }
+    }
+}
+
+/// As it is now.
+impl Serialize for Order {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_of(self.status, self.version).serialize(serializer)
     }
 }

@@ -16,6 +16,9 @@ use crate::order::{Order, Status, Timestamp};
 /// A client may take a page as slowly as it likes, and the service keeps all of it until then.
 pub const PAGE_BYTES: usize = 256 * 1024;
 
+/// How many orders of a customer a page looks through for those of one status. There may be millions, and none that matches.
+pub const PAGE_ROWS: usize = 1000;
+
 /// The fast memory of answers. Losing it, wholly or in part, must change no answer.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait KeyStore {
@@ -41,17 +44,24 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Placed under this key: one order or none.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// Older than this one: where the page before ended.
+    /// Older than this one: the `next` of the page before.
     pub before: Option<Uuid>,
+}
+
+impl Filter {
+    /// The newest id that the page may show.
+    pub fn newest(&self) -> Uuid {
+        self.before.map_or(Uuid::max(), |before| Uuid::from_u128(before.as_u128().saturating_sub(1)))
+    }
 }
 
 /// A part of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Newest first.
+    /// Newest first. It may be empty although the list goes on.
     pub orders: Vec<Order>,
-    /// Whether the list goes on behind them.
-    pub has_more: bool,
+    /// Where the list goes on, if it does.
+    pub next: Option<Uuid>,
 }
 
 /// Where a reader of the feed stands: behind this change.
@@ -107,12 +117,28 @@ pub enum StoreError {
     /// Another statement with the key did not finish within the lock timeout. This one wrote nothing.
     #[error("key in use: {0}")]
     KeyInUse(String),
-    /// Late, unreachable or cut off: whether the statement took effect is unknown.
+    /// The cause lies outside the request, as when the store is late, cut off or without a table or right that the service
+    /// needs: the same request may succeed later. Whether the statement took effect is unknown.
     #[error("store unavailable: {0}")]
     Unavailable(String),
-    /// The store answered what the code does not expect: a defect, or another schema.
+    /// This very request, or what it read, is the cause: the store refused its values, or gave what cannot be read.
     #[error("store broken: {0}")]
     Broken(String),
+}
+
+impl StoreError {
+    /// From PostgreSQL's SQLSTATE, if it sent one. Only classes 22 (data exception) and 23 (integrity constraint violation)
+    /// concern the values of the statement. All others would hit any statement, or pass by themselves.
+    pub fn of_sqlstate(sqlstate: Option<&str>, cause: String) -> Self {
+        match sqlstate.and_then(|code| code.get(..2)) {
+            Some("22" | "23") => Self::Broken(cause),
+            // Except for a pooler's, whose session has a statement of that name already.
+            Some("42") if sqlstate != Some("42P05") => {
+                Self::Unavailable(format!("the schema or a right that the service needs is missing: {cause}"))
+            }
+            _ => Self::Unavailable(cause),
+        }
+    }
 }
 
 impl From<serde_json::Error> for StoreError {
@@ -163,7 +189,8 @@ pub trait OrderStore {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError>;
 
-    /// At most `limit` orders, and no more of them than it takes to fill [`PAGE_BYTES`].
+    /// At most `limit` orders, and no more of them than it takes to fill [`PAGE_BYTES`]. It reads a bounded number of rows: if
+    /// both a customer and a status are given, no more than [`PAGE_ROWS`] of the customer's orders are looked through.
     async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
 
     /// At most `limit` events behind `after`, or the first ones, within [`PAGE_BYTES`]. `None`: the position has expired.
@@ -179,4 +206,26 @@ pub trait OrderStore {
 
     /// Fails unless the store answers and its schema is the one this build expects.
     async fn check(&self) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_values_of_a_statement_are_its_own_fault() {
+        let of = |code: &str| StoreError::of_sqlstate(Some(code).filter(|code| !code.is_empty()), "why".into());
+        for code in ["22P02", "22021", "23502", "23505", "23514"] {
+            assert_eq!(of(code), StoreError::Broken("why".into()), "{code}");
+        }
+        for code in
+            ["", "0", "08006", "25006", "26000", "40001", "42P05", "53300", "55P03", "57014", "57P01", "XX000", "é00"]
+        {
+            assert_eq!(of(code), StoreError::Unavailable("why".into()), "{code}");
+        }
+        for code in ["42P01", "42703", "42P10", "42704", "42501", "42883", "42601"] {
+            let StoreError::Unavailable(cause) = of(code) else { panic!("{code}") };
+            assert!(cause.contains("missing") && cause.ends_with("why"), "{code}: {cause}");
+        }
+    }
 }

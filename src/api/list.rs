@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 use super::query::{self, Parameter, parameters};
 use super::{NO_STORE, header_value, json_response, to_json};
@@ -20,12 +20,12 @@ const DEFAULT_LIMIT: u32 = 20;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Page<'a> {
-    orders: Vec<&'a RawValue>,
+    orders: &'a [Order],
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<String>,
+    next_cursor: Option<Simple>,
 }
 
-/// One page, newest first.
+/// One page, newest first. It may be empty and lead on.
 pub(super) async fn list_orders(
     orders: &impl OrderStore,
     client: &ClientName,
@@ -33,14 +33,9 @@ pub(super) async fn list_orders(
 ) -> Result<Response<Bytes>, Problem> {
     let Asked { filter, limit, others } = parse(query.unwrap_or_default())?;
     let found = orders.list(client, &filter, limit).await?;
-    let last = found.orders.last().filter(|_| found.has_more);
-    let next = last.map(|order| order.id.simple().to_string());
-
-    let bodies = found.orders.iter().map(Order::json).collect::<Result<Vec<_>, _>>()?;
-    let rows = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<&RawValue>, _>>()?;
-    let mut response =
-        json_response(StatusCode::OK, to_json(&Page { orders: rows, next_cursor: next.clone() })?, NO_STORE);
-    if let Some(cursor) = next {
+    let page = Page { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
+    let mut response = json_response(StatusCode::OK, to_json(&page)?, NO_STORE);
+    if let Some(cursor) = page.next_cursor {
         let link = format!("</orders?{others}cursor={cursor}>; rel=\"next\"");
         response.headers_mut().insert(header::LINK, header_value(link)?);
     }

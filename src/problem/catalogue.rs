@@ -223,7 +223,8 @@ impl Problem {
                 "store-unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The order store is unavailable",
-                "PostgreSQL is unreachable or too slow. Whether the request took effect is unknown.",
+                "PostgreSQL is unreachable, too slow, or without a table or a right that the service needs. \
+                 Whether the request took effect is unknown.",
                 "Yes: wait as long as Retry-After says, then send the same request with the same key, with growing \
                  pauses. It settles to exactly one order. Nothing else settles it. An empty list from \
                  GET /orders?idempotencyKey=... proves nothing, since this request may still commit a moment later. \

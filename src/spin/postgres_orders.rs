@@ -14,7 +14,7 @@ use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Status, Timestamp};
 use crate::settings::Settings;
-use crate::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
+use crate::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, StoreError};
 
 /// The newest of `migrations/` that these statements need.
 const SCHEMA: &str = "20261129000000_create_orders";
@@ -104,17 +104,22 @@ impl OrderStore for PostgresOrderStore<'_> {
                 or_null(filter.customer_id.as_deref()),
                 or_null(filter.status.map(Status::as_str)),
                 or_null(filter.idempotency_key.as_ref().map(IdempotencyKey::as_str)),
-                filter.before.map_or(ParameterValue::DbNull, uuid),
+                uuid(filter.newest()),
                 ParameterValue::Int64(limit.into()),
                 ParameterValue::Int64(PAGE_BYTES as i64),
                 text(client.as_str()),
+                ParameterValue::Int64(PAGE_ROWS as i64),
             ]
         };
         let mut page = Page::default();
         for mut row in self.query(include_str!("sql/list_orders.sql"), &parameters).await? {
             // The same in every row: it is the page's.
-            page.has_more = matches!(row.pop(), Some(DbValue::Boolean(true)));
-            page.orders.push(order(row)?);
+            if let Some(DbValue::Uuid(next)) = row.pop() {
+                page.next = Uuid::parse_str(&next).ok();
+            }
+            if !matches!(row.first(), Some(DbValue::DbNull)) {
+                page.orders.push(order(row)?);
+            }
         }
         Ok(page)
     }

@@ -144,15 +144,10 @@ impl Failure {
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        let is_defect = match &failure {
-            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => true,
-            // Bad data, a broken constraint, a missing table or right: no retry repairs these.
-            // 42P05 is a pooler's: the session that it lent had a statement of this name already.
-            other => other
-                .sqlstate()
-                .is_some_and(|code| code != "42P05" && ["22", "23", "42"].iter().any(|class| code.starts_with(class))),
-        };
-        if is_defect { Self::Broken(failure.cause()) } else { Self::Unavailable(failure.cause()) }
+        match &failure {
+            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => Self::Broken(failure.cause()),
+            other => Self::of_sqlstate(other.sqlstate(), failure.cause()),
+        }
     }
 }
 

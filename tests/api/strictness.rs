@@ -2,7 +2,7 @@
 
 use super::*;
 use order::problem::Problem;
-use order::stores::PAGE_BYTES;
+use order::stores::{PAGE_BYTES, PAGE_ROWS};
 
 fn post() -> http::request::Builder {
     Request::post("/orders").header("idempotency-key", "k").header("content-type", "application/json")
@@ -115,6 +115,24 @@ async fn a_link_repeats_the_query_in_the_clients_spelling() {
     let cursor = json_of(&page)["nextCursor"].as_str().unwrap().to_owned();
     let link = format!("</orders?customerId=a%2bb%20c&limit=1&cursor={cursor}>; rel=\"next\"");
     assert_eq!(header(&page, "link"), link);
+}
+
+#[tokio::test]
+async fn an_empty_page_leads_on_where_none_of_many_orders_matches() {
+    let app = TestApp::default();
+    app.place("oldest", ORDER).await;
+    let location = format!("/orders/{}", Uuid::from_u128(1));
+    assert_eq!(app.patch(&location, "\"1\"", CONFIRM).await.status(), 200);
+    for number in 0..PAGE_ROWS {
+        app.place(&number.to_string(), ORDER).await;
+    }
+    let query = "/orders?customerId=c-42&status=confirmed";
+    let (page, cursor) = (app.get(query).await, format!("{:032x}", 3));
+    assert_eq!(json_of(&page), json!({"orders": [], "nextCursor": cursor}));
+    assert_eq!(header(&page, "link"), format!("<{query}&cursor={cursor}>; rel=\"next\""));
+    let last = app.get(&format!("{query}&cursor={cursor}")).await;
+    assert_eq!((&json_of(&last)["orders"][0]["orderId"], header(&last, "link")), (&json!(Uuid::from_u128(1)), ""));
+    assert_eq!(json_of(&last).get("nextCursor"), None);
 }
 
 #[tokio::test]

@@ -129,6 +129,37 @@ async fn a_database_that_lacks_a_migration_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_missing_right_table_or_column_is_unavailable_until_it_is_there() {
+    let database = Database::create().await;
+    let (app, owner) =
+        (database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await, database.owner().await);
+    let key = fresh_key();
+    for (take, give_back) in [
+        ("REVOKE INSERT ON orders FROM orders_service", ""),
+        ("ALTER TABLE orders RENAME TO others", "ALTER TABLE others RENAME TO orders"),
+        ("ALTER TABLE orders RENAME comment TO remark", "ALTER TABLE orders RENAME remark TO comment"),
+        ("REVOKE USAGE ON SCHEMA public FROM orders_service", "GRANT USAGE ON SCHEMA public TO orders_service"),
+    ] {
+        let grants =
+            "SELECT format('GRANT INSERT (%s) ON orders TO orders_service', string_agg(quote_ident(column_name), ', '))
+            FROM information_schema.column_privileges
+            WHERE table_name = 'orders' AND grantee = 'orders_service' AND privilege_type = 'INSERT'";
+        let grant: Option<String> = owner.query_one(grants, &[]).await.unwrap().get(0);
+        owner.batch_execute(take).await.unwrap();
+        for answer in [app.place(&key, ORDER).await, app.place_at_once(8, &key).await.remove(0)] {
+            answer.assert_problem(503, "store-unavailable");
+            assert_eq!(answer.header("retry-after"), "1", "{take}");
+        }
+        assert_eq!(app.get("/readyz").await.status, 503, "{take}");
+        owner.batch_execute(if give_back.is_empty() { grant.as_deref().unwrap() } else { give_back }).await.unwrap();
+        let settled = app.place(&fresh_key(), ORDER).await;
+        assert_eq!(settled.status, 201, "{take}: {}", settled.body);
+    }
+    assert_eq!(app.place(&key, ORDER).await.header("idempotent-replayed"), "false", "what was refused was not written");
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn an_acl_user_with_a_password_full_of_punctuation_reaches_redis() {
     let redis = PrivateRedis::start().await;
     let password = r#"p@s/s:w%20o"r'd +#?&\é"#;

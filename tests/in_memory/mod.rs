@@ -16,7 +16,9 @@ use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Order, Status, Timestamp};
 use order::problem::Problem;
 use order::settings::InvalidSetting;
-use order::stores::{Event, Events, Filter, KeyStore, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
+use order::stores::{
+    Event, Events, Filter, KeyStore, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, StoreError,
+};
 use uuid::Uuid;
 
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -73,18 +75,23 @@ impl MemoryOrders {
 
 /// A page of a client's orders, which come with their keys.
 pub fn page<'a>(own: impl Iterator<Item = (&'a str, &'a Order)>, filter: &Filter, limit: u32) -> Page {
-    let matching = own.filter(|(key, order)| {
+    let by_index = own.filter(|(key, order)| {
         filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
-            && filter.status.is_none_or(|status| status == order.status)
             && filter.idempotency_key.as_ref().is_none_or(|wanted| wanted.as_str() == *key)
             && filter.before.is_none_or(|before| order.id < before)
     });
-    let mut found: Vec<Order> = matching.map(|(_, order)| order.clone()).collect();
-    found.sort_by_key(|order| std::cmp::Reverse(order.id));
-    let count = found.len();
+    let mut orders: Vec<&Order> = by_index.map(|(_, order)| order).collect();
+    orders.sort_by_key(|order| std::cmp::Reverse(order.id));
+    let is_looked_through = filter.customer_id.is_some() && filter.status.is_some() && filter.idempotency_key.is_none();
+    let last_looked_at = orders.get(PAGE_ROWS - 1).filter(|_| is_looked_through).map(|order| order.id);
+    orders.retain(|order| {
+        filter.status.is_none_or(|status| status == order.status) && last_looked_at.is_none_or(|last| order.id >= last)
+    });
     let mut fits = until_full();
-    let orders: Vec<Order> = found.into_iter().take(limit as usize).take_while(|order| fits(order)).collect();
-    Page { has_more: orders.len() < count, orders }
+    let shown: Vec<Order> =
+        orders.iter().take(limit as usize).take_while(|order| fits(order)).copied().cloned().collect();
+    let last_shown = shown.last().filter(|_| shown.len() < orders.len()).map(|order| order.id);
+    Page { orders: shown, next: last_shown.or(last_looked_at) }
 }
 
 impl OrderStore for MemoryOrders {

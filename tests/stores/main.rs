@@ -7,6 +7,7 @@ mod in_memory;
 #[macro_use]
 #[path = "../laws/stores/mod.rs"]
 mod laws;
+mod list_reads;
 mod postgres_orders;
 #[path = "../proxy/mod.rs"]
 mod proxy;

@@ -5,7 +5,7 @@ use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Item, NewOrder, Order, Status, Timestamp};
 use order::settings::Settings;
-use order::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, Page, Placement, Position, StoreError};
+use order::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, StoreError};
 use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Json;
@@ -48,7 +48,7 @@ impl PostgresOrders {
         Self { address: settings.pg_address.clone(), in_groups }
     }
 
-    async fn session(&self) -> Result<Client, Error> {
+    pub async fn session(&self) -> Result<Client, Error> {
         let (client, connection) = tokio_postgres::connect(&self.address, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
@@ -83,6 +83,18 @@ impl PostgresOrders {
             .await?;
         let is_there = |new: New<'_>| rows.iter().any(|row| row.get::<_, Uuid>(0) == new.order.id);
         Ok(all.map(|new| if is_there(new) { Placement::Placed } else { Placement::KeyTaken }))
+    }
+
+    /// All by one statement.
+    pub async fn place_many(&self, client: &ClientName, orders: &[Order]) {
+        let json = orders.iter().enumerate().map(|(number, order)| {
+            // In the order of the orders, which is that of the keys in the statement.
+            let key = super::laws::key(&format!("{number:08}"));
+            New { client, key: &key, fingerprint: Fingerprint::of(&order.placed), order }.to_json()
+        });
+        let (json, statement) = (Json(json.collect::<Vec<_>>()), include_str!("../../src/spin/sql/place_orders.sql"));
+        let count = self.session().await.unwrap().execute(statement, &[&json]).await.unwrap();
+        assert_eq!(count, orders.len() as u64);
     }
 
     /// The first of them, together with the other one.
@@ -150,14 +162,9 @@ async fn change(
     Ok(row.as_ref().map(order))
 }
 
-/// As the component tells them apart.
 fn failure(error: Error) -> StoreError {
-    let code = error.code().map_or("", SqlState::code);
     let text = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-    match ["22", "23", "42"].iter().any(|class| code.starts_with(class)) {
-        true => StoreError::Broken(text),
-        false => StoreError::Unavailable(text),
-    }
+    StoreError::of_sqlstate(error.code().map(SqlState::code), text)
 }
 
 fn order(row: &Row) -> Order {
@@ -242,15 +249,17 @@ impl OrderStore for PostgresOrders {
                     &filter.customer_id,
                     &filter.status.map(Status::as_str),
                     &filter.idempotency_key.as_ref().map(IdempotencyKey::as_str),
-                    &filter.before,
+                    &filter.newest(),
                     &i64::from(limit),
                     &(PAGE_BYTES as i64),
                     &client.as_str(),
+                    &(PAGE_ROWS as i64),
                 ],
             )
             .await
             .map_err(failure)?;
-        Ok(Page { orders: rows.iter().map(order).collect(), has_more: rows.last().is_some_and(|row| row.get(9)) })
+        let shown = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some());
+        Ok(Page { orders: shown.map(order).collect(), next: rows[0].get(9) })
     }
 
     async fn events(

@@ -3,6 +3,7 @@
 
 use order::client::ClientName;
 use order::idempotency::IdempotencyKey;
+use order::order::Order;
 use order::settings::Settings;
 use order::stores::{KeyStore, OrderStore};
 
@@ -33,7 +34,7 @@ pub fn variable(name: &str) -> String {
     })
 }
 
-fn settings(redis_address: &str, pg_address: &str) -> Settings {
+pub fn settings(redis_address: &str, pg_address: &str) -> Settings {
     let value = |name: &str| match name {
         "redis_address" => redis_address.to_owned(),
         "pg_address" => pg_address.to_owned(),
@@ -76,6 +77,10 @@ impl Stores for RealStores {
             Some(entry) => self.keys.set(client, key, entry).await.unwrap(),
             None => self.keys.delete(client, key).await.unwrap(),
         }
+    }
+
+    async fn place_many(&self, client: &ClientName, orders: &[Order]) {
+        self.others.place_many(client, orders).await;
     }
 
     fn set_reachable(&self, is_reachable: bool) {

@@ -1,10 +1,12 @@
 //! The laws of `OrderStore::list`.
 
 use order::order::Status;
-use order::stores::{Filter, OrderStore, Page, Placement};
+use order::stores::{Filter, OrderStore, PAGE_ROWS, Page, Placement};
 use uuid::Uuid;
 
-use super::{Stores, assert_just_full, change, changed, fresh_client, key, large_orders, orders, place, place_all};
+use super::{
+    Stores, assert_just_full, change, changed, fresh_client, key, large_orders, many_orders, orders, place, place_all,
+};
 
 pub async fn a_list_is_newest_first_and_of_its_client(stores: &impl Stores) {
     let ([client, other], all) = ([fresh_client(), fresh_client()], orders::<5>());
@@ -19,7 +21,7 @@ pub async fn a_list_is_newest_first_and_of_its_client(stores: &impl Stores) {
     let changed = changed(&all[1], Status::Confirmed);
     let expected = [all[3].clone(), all[2].clone(), changed, all[0].clone()].to_vec();
     let page = stores.orders().list(&client, &Filter::default(), 100).await;
-    assert_eq!(page, Ok(Page { orders: expected, has_more: false }));
+    assert_eq!(page, Ok(Page { orders: expected, next: None }));
 }
 
 pub async fn every_filter_must_match(stores: &impl Stores) {
@@ -49,7 +51,7 @@ pub async fn every_filter_must_match(stores: &impl Stores) {
                     });
                     let expected: Vec<_> = matching.rev().map(|(_, order)| order.clone()).collect();
                     let page = stores.orders().list(&client, &filter, 100).await;
-                    assert_eq!(page, Ok(Page { orders: expected, has_more: false }), "{filter:?}");
+                    assert_eq!(page, Ok(Page { orders: expected, next: None }), "{filter:?}");
                 }
             }
         }
@@ -64,9 +66,10 @@ pub async fn pages_follow_one_another(stores: &impl Stores) {
         let mut before = None;
         for rest in (0..all.len()).step_by(limit) {
             let filter = Filter { before, ..Filter::default() };
-            let expected =
-                Page { orders: all[rest..].iter().take(limit).cloned().collect(), has_more: all.len() - rest > limit };
-            before = expected.orders.last().map(|order| order.id);
+            let orders = all[rest..].iter().take(limit).cloned().collect::<Vec<_>>();
+            let next = orders.last().map(|order| order.id).filter(|_| all.len() - rest > limit);
+            let expected = Page { orders, next };
+            before = next;
             assert_eq!(stores.orders().list(&client, &filter, limit as u32).await, Ok(expected), "{limit} {rest}");
         }
     }
@@ -80,9 +83,31 @@ pub async fn a_page_ends_where_it_is_full(stores: &impl Stores) {
     let filter = Filter { before: page.orders.last().map(|order| order.id), ..Filter::default() };
     let rest = stores.orders().list(&client, &filter, 100).await.unwrap();
     assert_eq!([page.orders.as_slice(), &rest.orders].concat(), all);
-    assert_eq!((page.has_more, rest.has_more), (true, false));
+    assert_eq!((page.next, rest.next), (page.orders.last().map(|order| order.id), None));
     assert_just_full(&page.orders);
     // The limit of the page counts as well.
     let short = stores.orders().list(&client, &Filter::default(), 2).await;
-    assert_eq!(short, Ok(Page { orders: all[..2].to_vec(), has_more: true }));
+    assert_eq!(short, Ok(Page { orders: all[..2].to_vec(), next: Some(all[1].id) }));
+}
+
+pub async fn orders_of_one_status_are_found_however_far_apart_they_are(stores: &impl Stores) {
+    let (client, mut all) = (fresh_client(), many_orders(2 * PAGE_ROWS + 100));
+    stores.place_many(&client, &all).await;
+    let at = |number: usize| all.len() - 1 - number;
+    // In the first page, in the last one, and the oldest of all.
+    let few = [at(PAGE_ROWS - 1), at(2 * PAGE_ROWS), 0];
+    for number in few {
+        all[number] = change(stores, &client, &all[number], Status::Confirmed).await.unwrap().unwrap();
+    }
+    let [first, second, oldest] = few.map(|number| all[number].clone());
+    let mut filter = Filter { customer_id: Some("c-42".into()), status: Some(Status::Confirmed), ..Filter::default() };
+    for (orders, next) in [
+        (vec![first.clone()], Some(first.id)),
+        // Nothing that matches is among those that this page looks through.
+        (vec![], Some(all[few[1] + 1].id)),
+        (vec![second, oldest], None),
+    ] {
+        assert_eq!(stores.orders().list(&client, &filter, 100).await, Ok(Page { orders, next }));
+        filter.before = next;
+    }
 }

@@ -33,6 +33,14 @@ pub trait Stores {
     /// Puts other bytes there, or takes away those that are there.
     async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>);
 
+    /// Places many orders of a client, as fast as it can.
+    async fn place_many(&self, client: &ClientName, orders: &[Order])
+    where
+        Self: Sized,
+    {
+        place_all(self, client, orders).await;
+    }
+
     /// Cuts off both stores, or leads to them again. A call that is under way when they are cut off never gets its answer.
     fn set_reachable(&self, is_reachable: bool);
 }
@@ -88,6 +96,7 @@ macro_rules! laws {
         every_filter_must_match
         pages_follow_one_another
         a_page_ends_where_it_is_full
+        orders_of_one_status_are_found_however_far_apart_they_are
     } };
     (feed, $stores:ident) => { laws! { feed, $stores:
         the_feed_has_the_newest_change_of_each_order_in_the_order_of_the_changes
@@ -144,8 +153,12 @@ pub fn at(ms: i64) -> Timestamp {
 
 /// Different ones, each newer than the one before.
 pub fn orders<const N: usize>() -> [Order; N] {
+    many_orders(N).try_into().unwrap()
+}
+
+pub fn many_orders(count: usize) -> Vec<Order> {
     let first = fastrand::u128(..u128::MAX / 2);
-    std::array::from_fn(|number| {
+    let order = |number| {
         let item = Item { sku: "BOOK-1".into(), quantity: number as i64 + 1, unit_amount: 59_900 };
         let placed = NewOrder {
             customer_id: "c-42".into(),
@@ -155,7 +168,8 @@ pub fn orders<const N: usize>() -> [Order; N] {
             comment: None,
         };
         Order::new(Uuid::from_u128(first + number as u128), at(number as i64), placed)
-    })
+    };
+    (0..count).map(order).collect()
 }
 
 /// Orders of which a page holds nine.
