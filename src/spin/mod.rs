@@ -35,6 +35,7 @@ mod postgres_orders;
 mod postgres_sessions;
 mod redis_commands;
 mod redis_keys;
+mod redis_replies;
 
 /// Most bytes of a client's body that are read and thrown away.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
@@ -128,7 +129,7 @@ thread_local! {
     static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
 }
 
-/// Two first requests may both read the variables; waiting for one another would end the instance.
+/// Two first requests may both read the variables: rare, and less code than to let one wait for the other.
 async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
     if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
         return Ok(settings);

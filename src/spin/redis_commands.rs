@@ -8,6 +8,7 @@ use spin_sdk::redis::{Error, RedisParameter, RedisResult};
 
 use super::deadlines::Deadlines;
 use super::redis_keys::{connection, forget};
+use super::redis_replies::keeps_connection;
 use super::{now, print, timestamp};
 use crate::intake::{
     COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, OLDEST_REDIS, Overdue, PAGE, RESULTS,
@@ -42,7 +43,7 @@ impl<'a> RedisCommands<'a> {
         let cause = match result {
             Some(Ok(reply)) => return Ok(reply),
             // Redis itself says so, and the connection is as good as before.
-            Some(Err(Error::Other(text))) if is_refusal(&text) => text,
+            Some(Err(Error::Other(text))) if keeps_connection(&text) => text,
             failed => {
                 used.take().into_iter().for_each(forget);
                 match failed {
@@ -78,10 +79,6 @@ const GROUP_IS_THERE: &str = "BUSYGROUP";
 
 /// What an older Redis says of `XPENDING` with `IDLE`.
 const NO_SUCH_OPTION: &str = "syntax error";
-
-fn is_refusal(text: &str) -> bool {
-    [NO_GROUP, GROUP_IS_THERE, "OOM"].iter().any(|word| text.starts_with(word))
-}
 
 /// Of a command of Redis.
 enum Argument<'a> {

@@ -8,6 +8,7 @@ use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 use spin_sdk::wasip3::wit_bindgen;
 
 use super::deadlines::Deadlines;
+use super::redis_replies::keeps_connection;
 use super::warn;
 use crate::client::ClientName;
 use crate::idempotency::{IdempotencyKey, KeyRecord};
@@ -45,7 +46,8 @@ impl<'a> RedisKeyStore<'a> {
         self.spent.get()
     }
 
-    /// Runs `command` within the deadline, its connection included. A connection on which it failed is not used again.
+    /// Runs `command` within the deadline, its connection included. A connection that broke, or that leads to a replica, is
+    /// not used again.
     async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         event: &str,
@@ -79,8 +81,7 @@ impl<'a> RedisKeyStore<'a> {
             }
         };
         match used {
-            // A Redis that is full still reads, and answers over the same connection.
-            Some(_) if cause.starts_with("OOM") => {}
+            Some(_) if keeps_connection(&cause) => {}
             Some(connection) => forget(connection),
             None => self.unreachable.set(true),
         }

@@ -230,15 +230,18 @@ async fn connections_received(admin: &mut redis::aio::MultiplexedConnection) -> 
 }
 
 #[tokio::test]
-async fn a_full_redis_keeps_its_connection() {
+async fn a_redis_that_refuses_commands_keeps_its_connection() {
     let redis = PrivateRedis::start().await;
     let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
     let mut admin = redis.connect().await.unwrap();
     assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
     let before = connections_received(&mut admin).await;
-    let () = command("CONFIG SET maxmemory 1").query_async(&mut admin).await.unwrap();
-    for _ in 0..20 {
-        assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    // OOM, then NOPERM.
+    for text in ["CONFIG SET maxmemory 1", "ACL SETUSER default -set"] {
+        let () = command(text).query_async(&mut admin).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+        }
     }
     assert_eq!(connections_received(&mut admin).await, before);
 }

@@ -13,6 +13,7 @@ mod postgres_orders;
 mod proxy;
 mod real;
 mod redis_keys;
+mod redis_refusals;
 mod schema;
 
 /// What the other tests put in place of the stores. Nothing waits there, so the laws of `meanwhile` and `late_commits` mean nothing to them.
