@@ -81,13 +81,12 @@ impl OrderStore for PostgresOrderStore<'_> {
         status: Status,
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError> {
-        let joined = |values: Vec<String>| ParameterValue::Str(values.join(","));
         let parameters = || {
             vec![
                 uuid(id),
-                joined(versions.iter().map(i64::to_string).collect()),
+                ParameterValue::ArrayInt64(versions.iter().copied().map(Some).collect()),
                 text(status.as_str()),
-                joined(status.sources().iter().map(|source| source.as_str().to_owned()).collect()),
+                ParameterValue::ArrayStr(status.sources().iter().map(|from| Some(from.as_str().to_owned())).collect()),
                 ParameterValue::Int64(now.timestamp_millis()),
                 text(client.as_str()),
             ]
@@ -163,13 +162,16 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn check(&self) -> Result<(), StoreError> {
         let parameters = || vec![text(SCHEMA)];
-        let rows = self.query(include_str!("sql/check_schema.sql"), &parameters).await?;
-        match rows.first().map(Vec::as_slice) {
-            Some([DbValue::DbNull]) => Ok(()),
-            Some([DbValue::Str(client)]) => Err(StoreError::Unavailable(format!(
+        let mut rows = self.query(include_str!("sql/check_schema.sql"), &parameters).await?;
+        match rows.pop().as_deref() {
+            Some([DbValue::Str(settings), _]) => {
+                Err(StoreError::Unavailable(format!("a crash of PostgreSQL may lose acknowledged orders: {settings}")))
+            }
+            Some([_, DbValue::Str(client)]) => Err(StoreError::Unavailable(format!(
                 "orders of client '{client}' have transaction ids of another server, so the feed hides them: run scripts/migrate.sh"
             ))),
-            _ => Err(StoreError::Unavailable(format!("migration {SCHEMA} is not applied"))),
+            Some(_) => Ok(()),
+            None => Err(StoreError::Unavailable(format!("migration {SCHEMA} is not applied"))),
         }
     }
 }

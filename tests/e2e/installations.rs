@@ -160,6 +160,18 @@ async fn a_missing_right_table_or_column_is_unavailable_until_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_database_that_acknowledges_before_it_is_durable_is_not_ready() {
+    let database = Database::create().await;
+    database.set("synchronous_commit = off").await;
+    let app = database.start(&[]).await;
+    let readiness = app.get("/readyz").await;
+    assert_eq!((readiness.status, &readiness.json()["postgres"]), (503, &"down".into()));
+    database.set("synchronous_commit = remote_apply").await;
+    assert_eq!(database.start(&[]).await.get("/readyz").await.status, 200);
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn an_acl_user_with_a_password_full_of_punctuation_reaches_redis() {
     let redis = PrivateRedis::start().await;
     let password = r#"p@s/s:w%20o"r'd +#?&\é"#;

@@ -15,6 +15,7 @@ mod real;
 mod redis_keys;
 mod redis_refusals;
 mod schema;
+mod stored_rows;
 
 /// What the other tests put in place of the stores. Nothing waits there, so the laws of `meanwhile` and `late_commits` mean nothing to them.
 mod memory {

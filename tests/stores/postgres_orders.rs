@@ -48,6 +48,10 @@ impl PostgresOrders {
         Self { address: settings.pg_address.clone(), in_groups }
     }
 
+    pub fn set_option(&mut self, option: &str) {
+        self.address = self.address.replace("options='", &format!("options='{option} "));
+    }
+
     pub async fn session(&self) -> Result<Client, Error> {
         let (client, connection) = tokio_postgres::connect(&self.address, NoTls).await?;
         tokio::spawn(connection);
@@ -152,11 +156,9 @@ async fn change(
     status: Status,
     now: Timestamp,
 ) -> Result<Option<Order>, Error> {
-    let versions: Vec<_> = versions.iter().map(i64::to_string).collect();
     let sources: Vec<_> = status.sources().iter().map(|source| source.as_str()).collect();
     let statement = include_str!("../../src/spin/sql/change_order.sql");
     let now = now.timestamp_millis();
-    let (versions, sources) = (versions.join(","), sources.join(","));
     let row =
         session.query_opt(statement, &[&id, &versions, &status.as_str(), &sources, &now, &client.as_str()]).await?;
     Ok(row.as_ref().map(order))
@@ -299,9 +301,10 @@ impl OrderStore for PostgresOrders {
         let statement = include_str!("../../src/spin/sql/check_schema.sql");
         let session = self.session().await.map_err(failure)?;
         let row = session.query_one(statement, &[&"20261129000000_create_orders"]).await.map_err(failure)?;
-        match row.get::<_, Option<String>>(0) {
-            Some(client) => Err(StoreError::Unavailable(format!("orders of client '{client}' lie ahead"))),
+        let reason = row.get::<_, Option<String>>(0).or_else(|| row.get(1));
+        match reason {
             None => Ok(()),
+            Some(reason) => Err(StoreError::Unavailable(reason)),
         }
     }
 }

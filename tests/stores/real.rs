@@ -44,6 +44,13 @@ pub fn settings(redis_address: &str, pg_address: &str) -> Settings {
 }
 
 impl RealStores {
+    /// With sessions that have another option.
+    pub async fn start_with(option: &str) -> Self {
+        let mut stores = Self::start(false).await;
+        stores.orders.set_option(option);
+        stores
+    }
+
     pub async fn start(in_groups: bool) -> Self {
         let [redis, postgres] = [variable("redis_address"), variable("pg_address")];
         let upstream = |address: &str| address.split_once("://").expect("scheme://host:port").1.to_owned();

@@ -1,4 +1,4 @@
--- One row if the migration is applied: a client whose orders the feed would hide, or NULL.
+-- One row if the migration is applied: the settings that risk orders, and a client whose orders the feed would hide; else NULL.
 -- Writes no row: it is there to fail where PostgreSQL is read-only, or has taken a right to write away.
 WITH may_change AS (UPDATE orders SET version = version WHERE false),
      may_place AS (
@@ -9,6 +9,11 @@ WITH may_change AS (UPDATE orders SET version = version WHERE false),
          FROM orders
          WHERE false
      )
-SELECT (SELECT client FROM orders_ahead LIMIT 1)
+SELECT (
+    -- With one of these off, a crash of the server may lose what it has acknowledged.
+    SELECT string_agg(name || ' = off', ', ')
+    FROM unnest(ARRAY['synchronous_commit', 'fsync', 'full_page_writes']) AS name
+    WHERE current_setting(name) = 'off'
+), (SELECT client FROM orders_ahead LIMIT 1)
 FROM schema_migrations
 WHERE name = $1::text AND EXISTS (SELECT FROM feed_epoch)
