@@ -34,6 +34,10 @@ on_bundled_host() { [[ " ${runtimes[*]} " == *" bundled "* ]]; }
 if [[ " ${runtimes[*]} " == *" spin "* ]] && ! command -v openssl >/dev/null; then
     scripts/lib/install.sh openssl || { echo "test: openssl is missing: on Spin the tests make certificates; install it" >&2; exit 1; }
 fi
+# Debian has it in /usr/sbin.
+if ! PATH=$PATH:/usr/sbin command -v nginx >/dev/null; then
+    scripts/lib/install.sh nginx-light || { echo "test: nginx is missing: the tests put it in front of the service; install it" >&2; exit 1; }
+fi
 scripts/lib/toolchain.sh
 step scripts/lib/versions.sh
 # Early, so that what a machine lacks is said before anything is built.

@@ -15,8 +15,8 @@ pub enum Settled {
     ReplayedFromRedis(Answer),
     /// The same, as PostgreSQL tells it.
     ReplayedFromPostgres(Answer),
-    /// The key belongs to another order. Nothing was written.
-    KeyReused,
+    /// The key belongs to this other order. Nothing was written.
+    KeyReused(Uuid),
 }
 
 /// Places `new_order` under the client's `key`, or finds what an earlier request with the key was answered.
@@ -56,6 +56,6 @@ pub async fn place_order(
     Ok(match (placed_here, record.fingerprint == fingerprint) {
         (true, _) => Settled::Placed(record.answer),
         (false, true) => Settled::ReplayedFromPostgres(record.answer),
-        (false, false) => Settled::KeyReused,
+        (false, false) => Settled::KeyReused(record.answer.order_id),
     })
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
@@ -68,7 +69,10 @@ pub enum Problem {
     /// An order, or a change of one, against the rules: 422.
     InvalidOrder(Vec<Fault>),
     /// The key belongs to another order: 422.
-    IdempotencyKeyReused,
+    IdempotencyKeyReused {
+        /// That order.
+        order_id: Uuid,
+    },
     /// `PATCH` without the `ETag` of the version to change: 428.
     PreconditionRequired,
     /// A defect or a bad setting: 500.
@@ -103,6 +107,8 @@ struct ProblemJson<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
+    #[serde(rename = "orderId", skip_serializing_if = "Option::is_none")]
+    order_id: Option<Uuid>,
 }
 
 impl Problem {
@@ -151,7 +157,7 @@ impl Problem {
                 format!("The body breaks the rules in {} places; errors lists the first {MAX_ERRORS}.", faults.len())
             }
             Self::InvalidOrder(_) => "The body breaks the rules listed in errors.".into(),
-            Self::IdempotencyKeyReused => {
+            Self::IdempotencyKeyReused { .. } => {
                 "This Idempotency-Key was used for another order. Use a fresh key for a new order.".into()
             }
             Self::PreconditionRequired => {
@@ -171,6 +177,7 @@ impl Problem {
         let Entry { slug, status, title, .. } = self.entry();
         let errors = if let Self::InvalidOrder(errors) = &self { errors.as_slice() } else { &[] };
         let errors = errors.get(..MAX_ERRORS).unwrap_or(errors);
+        let order_id = if let Self::IdempotencyKeyReused { order_id } = self { Some(order_id) } else { None };
         let detail = self.detail();
         let json = ProblemJson {
             r#type: format!("/problems/{slug}"),
@@ -178,6 +185,7 @@ impl Problem {
             status: status.as_u16(),
             detail: &detail,
             errors,
+            order_id,
         };
         // A struct of texts and numbers always serialises.
         let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());

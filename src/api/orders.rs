@@ -16,8 +16,9 @@ use crate::problem::{MERGE_PATCH, Problem};
 use crate::stores::{KeyStore, OrderStore};
 use crate::trace::{Note, Outcome};
 
-/// A client keeps its orders to itself, and asks each time whether they are still the same.
-const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// A client keeps its orders to itself, and asks each time whether they are still the same. A proxy that compresses them
+/// would weaken or change the tag.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache, no-transform");
 
 pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
     backing: &Backing<'_, K, O>,
@@ -35,7 +36,7 @@ pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
         Settled::Placed(answer) => created(answer, "false", Outcome::Placed),
         Settled::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
         Settled::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
-        Settled::KeyReused => Err(Problem::IdempotencyKeyReused),
+        Settled::KeyReused(order_id) => Err(Problem::IdempotencyKeyReused { order_id }),
     }
 }
 

@@ -16,17 +16,26 @@ pub(super) enum Precondition {
 /// Judges a `GET` of what now has `etag`, in the order of RFC 9110, 13.2.2: `If-Match` first.
 pub(super) fn judge(headers: &HeaderMap, etag: &HeaderValue) -> Result<Precondition, Problem> {
     let wanted = entity_tags(headers, header::IF_MATCH);
-    // By the strong comparison: a weak tag names nothing.
-    if !wanted.is_empty() && !is_any(&wanted) && !wanted.contains(&etag.as_bytes()) {
+    if !wanted.is_empty() && !is_any(&wanted) && !names(&wanted, etag) {
         return Err(Problem::PreconditionFailed { etag: etag.clone() });
     }
     Ok(if is_known(headers, etag) { Precondition::NotModified } else { Precondition::Holds })
 }
 
-/// Whether `If-None-Match` names `etag`, by the weak comparison.
+/// Whether `If-None-Match` names `etag`.
 pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let known = entity_tags(headers, header::IF_NONE_MATCH);
-    is_any(&known) || known.iter().any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+    is_any(&known) || names(&known, etag)
+}
+
+fn names(tags: &[&[u8]], etag: &HeaderValue) -> bool {
+    tags.iter().any(|tag| strong(tag) == etag.as_bytes())
+}
+
+/// A proxy that compresses an answer makes its tag weak. The version is all that a tag says, and stays true, so a weak tag
+/// is as good as a strong one, in `If-Match` too.
+fn strong(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 /// `*` stands alone, or it is no tag at all.
@@ -34,15 +43,14 @@ fn is_any(tags: &[&[u8]]) -> bool {
     *tags == [b"*"]
 }
 
-/// The versions that the `If-Match` of a `PATCH` names, by the strong comparison: a weak tag, or one that is no version,
-/// counts for nothing. `*` is refused like a missing header, since it would overwrite what its sender never saw.
+/// The versions that the `If-Match` of a `PATCH` names. A tag that is no version counts for nothing. `*` is refused like a missing header, since it would overwrite what its sender never saw.
 pub(super) fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
     let tags = entity_tags(headers, header::IF_MATCH);
     if tags.is_empty() || tags.contains(&&b"*"[..]) {
         return Err(Problem::PreconditionRequired);
     }
     let version = |tag: &[u8]| {
-        let digits = std::str::from_utf8(tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
+        let digits = std::str::from_utf8(strong(tag).strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok()?;
         whole_number(digits).filter(|version: &i64| *version >= 1)
     };
     Ok(tags.into_iter().filter_map(version).collect())

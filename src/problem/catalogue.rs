@@ -1,6 +1,7 @@
 //! The one table of problems: what a problem document says, and what its page explains.
 
 use http::{HeaderValue, StatusCode};
+use uuid::Uuid;
 
 use super::{MERGE_PATCH, Problem, Unsupported};
 use crate::client::Unauthorized;
@@ -46,7 +47,7 @@ impl Problem {
                 fault("/colour", "is not a known field"),
                 fault("/items/0/quantity", "must be from 1 to 10000"),
             ]),
-            Self::IdempotencyKeyReused,
+            Self::IdempotencyKeyReused { order_id: Uuid::from_u128(0x019a_b0c2_7d1e_7c3a_9a51_3f0a_5d0f_6b11) },
             Self::PreconditionRequired,
             Self::Internal(String::new()),
             Self::StoreUnavailable(String::new()),
@@ -162,10 +163,11 @@ impl Problem {
                 "precondition-failed",
                 StatusCode::PRECONDITION_FAILED,
                 "If-Match names another version",
-                "The order is not at a version that If-Match names: it was changed meanwhile, or the tag is weak, \
+                "The order is not at a version that If-Match names: it was changed meanwhile, or the tag is \
                  unquoted or wrong. \
                  Nothing was written. The ETag header has the present version.",
-                "Not as it is. Read the order again and decide; a change goes with the new ETag. \
+                "Not as it is. Read the order again and decide; a change goes with the new ETag, which is the member version \
+                 in quotes. \
                  No key is involved: the version is the key of a change.",
             ),
             Self::PayloadTooLarge => entry(
@@ -194,12 +196,12 @@ impl Problem {
                  Nothing was written.",
                 "Not as it is. Correct the body; the key is unused and may be used for it.",
             ),
-            Self::IdempotencyKeyReused => entry(
+            Self::IdempotencyKeyReused { .. } => entry(
                 "idempotency-key-reused",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The key belongs to another order",
                 "An order was placed with this key before, and this one differs from it in at least one field. \
-                 The earlier order is unchanged, and no other was placed. It is a bug of the client.",
+                 The earlier order, whose id is the member orderId, is unchanged, and no other was placed. It is a bug of the client.",
                 "Not with this key. For a new order make a fresh key; to repeat the earlier order send it as it was.",
             ),
             Self::PreconditionRequired => entry(

@@ -16,6 +16,7 @@ mod installations;
 mod intake;
 mod late_commits;
 mod logs;
+mod proxies;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 mod redis_liar;

@@ -293,7 +293,7 @@ pub async fn redis() -> redis::aio::MultiplexedConnection {
     client.get_multiplexed_async_connection().await.expect("Redis")
 }
 
-async fn free_port() -> u16 {
+pub async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
