@@ -257,8 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_variable_with_its_default() {
-        let readme = include_str!("../README.md");
+    fn the_operations_page_lists_every_variable_with_its_default() {
+        let page = include_str!("../docs/operations.md");
         for (name, declared) in VARIABLES.iter().zip(declared()) {
             let default = match default_of(declared) {
                 Some("") => String::new(),
@@ -266,7 +266,7 @@ mod tests {
                 None => " required".to_owned(),
             };
             let row = format!("| `{name}` |{default} |");
-            assert!(readme.contains(&row), "{row}");
+            assert!(page.contains(&row), "{row}");
         }
     }
 }
