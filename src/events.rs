@@ -1,39 +1,54 @@
-//! The feed: what became of orders, as CloudEvents 1.0, in the order of the transactions that changed them.
+//! The feed: what became of orders, as CloudEvents 1.0.
 //!
 //! There is no outbox table and no relay. Each order carries the id of the transaction that changed it last, and the feed
 //! reads the orders by it. So of several changes of an order only the newest may be shown. A consumer that keeps the highest
 //! version of each order ends in the same state whatever it missed, saw twice or saw out of order.
-
-use std::fmt;
+//!
+//! What a consumer must not miss is what was not visible when it looked last, and a snapshot of PostgreSQL says exactly that.
+//! So a cursor is a snapshot, and no transaction that stays open holds up the changes of another one.
 
 use chrono::SecondsFormat;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::order::Status;
-use crate::stores::{Event, Position};
+use crate::client::ClientName;
+use crate::order::{Order, Status};
+use crate::stores::{Event, OrderStore, Snapshot, StoreError, Sweep};
+
+pub use cursor::{Cursor, MAX_OPEN, is_of_an_earlier_release};
+
+mod cursor;
 
 /// CloudEvents 1.0, JSON format, "JSON Batch Format".
 pub const MEDIA_TYPE: &str = "application/cloudevents-batch+json";
 
-/// What a client is given of a position: hexadecimal digits that mean nothing to it.
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}{:016x}{}", self.epoch, self.xid, self.order_id.simple())
-    }
-}
-
-/// Reads what [`Position`] is displayed as, and no other spelling.
-pub fn parse_cursor(text: &str) -> Option<Position> {
-    let (rest, id) = text.split_at_checked(text.len().checked_sub(32)?)?;
-    let (epoch, xid) = rest.split_at_checked(rest.len().checked_sub(16)?)?;
-    let position = Position {
-        epoch: i64::from_str_radix(epoch, 16).ok()?,
-        xid: u64::from_str_radix(xid, 16).ok()?,
-        order_id: Uuid::try_parse(id).ok()?,
+/// At most `limit` events after `cursor`, or from the beginning, and the cursor after them. No events: there is no change
+/// that the reader has not seen. `None`: the cursor has expired.
+pub async fn read_events(
+    orders: &impl OrderStore,
+    client: &ClientName,
+    cursor: Option<Cursor>,
+    limit: u32,
+) -> Result<Option<(Vec<Event>, Cursor)>, StoreError> {
+    let (epoch, mut sweep) = match cursor {
+        Some(Cursor { epoch, sweep }) => (Some(epoch), sweep),
+        None => (None, Sweep { done: Snapshot::BEGINNING, begun: None }),
     };
-    (position.to_string() == text).then_some(position)
+    loop {
+        let page = orders.events(client, &sweep, limit).await?;
+        // Ahead of the server: it was set back, or is another one.
+        if epoch.is_some_and(|epoch| epoch != page.epoch) || sweep.done.xmax > page.now.xmax {
+            return Ok(None);
+        }
+        let had_begun = sweep.begun.is_some();
+        let next = Cursor { epoch: page.epoch, sweep: cursor::sweep_after(sweep, &page) };
+        // All that was left of a sweep was changed meanwhile, so it is in the next one, which begins here.
+        if page.events.is_empty() && had_begun {
+            sweep = next.sweep;
+            continue;
+        }
+        return Ok(Some((page.events, next)));
+    }
 }
 
 /// One event as JSON has it.
@@ -46,19 +61,17 @@ struct CloudEvent<'a> {
     subject: Uuid,
     time: String,
     datacontenttype: &'static str,
-    data: &'a RawValue,
+    data: &'a Order,
 }
 
 /// A batch of events.
 pub fn to_batch(events: &[Event]) -> serde_json::Result<Vec<u8>> {
-    let orders = events.iter().map(|event| event.order.json()).collect::<Result<Vec<_>, _>>()?;
-    let batch = events.iter().zip(&orders).map(|(event, order)| cloud_event(event, serde_json::from_slice(order)?));
-    serde_json::to_vec(&batch.collect::<serde_json::Result<Vec<_>>>()?)
+    serde_json::to_vec(&events.iter().map(cloud_event).collect::<Vec<_>>())
 }
 
-fn cloud_event<'a>(event: &Event, data: &'a RawValue) -> serde_json::Result<CloudEvent<'a>> {
+fn cloud_event(event: &Event) -> CloudEvent<'_> {
     let order = &event.order;
-    Ok(CloudEvent {
+    CloudEvent {
         specversion: "1.0",
         id: format!("{}/{}", order.id, order.version),
         source: "/orders",
@@ -70,29 +83,6 @@ fn cloud_event<'a>(event: &Event, data: &'a RawValue) -> serde_json::Result<Clou
         subject: order.id,
         time: event.at.to_rfc3339_opts(SecondsFormat::Millis, true),
         datacontenttype: "application/json",
-        data,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_has_one_spelling() {
-        for position in [
-            Position::start(1),
-            Position { epoch: 1, xid: 742, order_id: Uuid::from_u128(9) },
-            Position { epoch: i64::MAX, xid: u64::MAX, order_id: Uuid::max() },
-        ] {
-            let text = position.to_string();
-            assert_eq!(parse_cursor(&text), Some(position));
-            for other in [format!("0{text}"), format!("+{text}"), format!("{text} "), text.replace('0', "+")] {
-                assert!(other == text || parse_cursor(&other).is_none(), "{other}");
-            }
-        }
-        for text in ["", "é", "1", "-001", &"é".repeat(40), &"0".repeat(48), &"g".repeat(52)] {
-            assert_eq!(parse_cursor(text), None, "{text}");
-        }
+        data: order,
     }
 }

@@ -138,7 +138,7 @@ impl Problem {
                 format!("An order that is {} cannot become {}.", from.as_str(), to.as_str())
             }
             Self::CursorExpired => {
-                "The database has begun a new life since. Begin again without after; of each order, the highest version wins."
+                "The database has begun a new life since. Begin again without after, and drop the orders that do not come again."
                     .into()
             }
             Self::PreconditionFailed { .. } => {

@@ -11,6 +11,10 @@ use crate::client::ClientName;
 use crate::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Order, Status, Timestamp};
 
+pub use snapshot::Snapshot;
+
+mod snapshot;
+
 /// Where a page of the list ends, in bytes of its items and comments: the order that reaches this is the last one.
 ///
 /// A client may take a page as slowly as it likes, and the service keeps all of it until then.
@@ -64,11 +68,9 @@ pub struct Page {
     pub next: Option<Uuid>,
 }
 
-/// Where a reader of the feed stands: behind this change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A place in a sweep of the feed: after this change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Of the life of the database to which the transaction's id belongs.
-    pub epoch: i64,
     /// The transaction that made the change.
     pub xid: u64,
     /// The order that was changed. One transaction may change several.
@@ -77,9 +79,16 @@ pub struct Position {
 
 impl Position {
     /// Before all changes.
-    pub fn start(epoch: i64) -> Self {
-        Self { epoch, xid: 0, order_id: Uuid::nil() }
-    }
+    pub const START: Self = Self { xid: 0, order_id: Uuid::nil() };
+}
+
+/// A walk over the changes that became visible since an earlier moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// What this shows was read by earlier sweeps.
+    pub done: Snapshot,
+    /// Once it has begun: the snapshot of its first page, which bounds it, and the last change that was read.
+    pub begun: Option<(Snapshot, Position)>,
 }
 
 /// The newest change of an order.
@@ -93,13 +102,24 @@ pub struct Event {
     pub xid: u64,
 }
 
-/// A part of the feed.
+impl Event {
+    /// Where it is in a sweep.
+    pub fn position(&self) -> Position {
+        Position { xid: self.xid, order_id: self.order.id }
+    }
+}
+
+/// A page of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events {
-    /// Of the positions in it.
+    /// The life of the database that transaction ids belong to.
     pub epoch: i64,
-    /// By transaction, and within one by the order's id.
+    /// What the page was read from.
+    pub now: Snapshot,
+    /// Ascending by their positions.
     pub events: Vec<Event>,
+    /// Whether the sweep has more of them now.
+    pub has_more: bool,
 }
 
 /// What an insert did.
@@ -193,16 +213,11 @@ pub trait OrderStore {
     /// both a customer and a status are given, no more than [`PAGE_ROWS`] of the customer's orders are looked through.
     async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
 
-    /// At most `limit` events behind `after`, or the first ones, within [`PAGE_BYTES`]. `None`: the position has expired.
+    /// The next events of `sweep`: at most `limit`, and no more than it takes to fill [`PAGE_BYTES`].
     ///
-    /// An event is not there as long as one may still be committed that comes before it. So whoever goes on from the last
-    /// one's position misses none but those that a newer change of the same order has replaced.
-    async fn events(
-        &self,
-        client: &ClientName,
-        after: Option<Position>,
-        limit: u32,
-    ) -> Result<Option<Events>, StoreError>;
+    /// Its events are the changes that `sweep.done` does not show and that the snapshot of its first page shows. A sweep from
+    /// the beginning also has changes whose transaction ids the server has not reached: they were loaded into it.
+    async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError>;
 
     /// Fails unless the store answers and its schema is the one this build expects.
     async fn check(&self) -> Result<(), StoreError>;

@@ -3,6 +3,9 @@
 
 A page and the place of the next one are kept in one transaction, so it may be killed at any point and started again.
 It then sees some events twice. Keep the highest version, and order, repeats and gaps stop mattering.
+
+If the service answers 410, its database was set back or loaded elsewhere, and some orders or versions may be gone. So the
+consumer marks all of its orders as stale, reads the feed from its beginning, and drops those that it does not see again.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import urllib.request
 BEGINNING = "limit=100"  # the query of the first page; each page names the query of the next one
 TABLES = """
     CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, version INTEGER NOT NULL, status TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS stale (order_id TEXT PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS feed (one INTEGER PRIMARY KEY CHECK (one = 1), query TEXT NOT NULL);
 """
 # The condition at the end is all that it takes for events to commute.
@@ -27,13 +31,27 @@ KEEP = """
     INSERT INTO orders VALUES (:orderId, :version, :status) ON CONFLICT (order_id)
     DO UPDATE SET version = excluded.version, status = excluded.status WHERE excluded.version > orders.version
 """
+DROP_STALE = "DELETE FROM orders WHERE order_id IN (SELECT order_id FROM stale)"
 
 
 def keep(db, events, following):
     """Keeps a page and the query of the next one: both or neither. What else changes in this database belongs here."""
     with db:
-        db.executemany(KEEP, (event["data"] for event in events))
+        for order in (event["data"] for event in events):
+            # A stale version may be higher than any that is left.
+            db.execute(f"{DROP_STALE} AND order_id = :orderId", order)
+            db.execute("DELETE FROM stale WHERE order_id = :orderId", order)
+            db.execute(KEEP, order)
+        if not events:  # it has seen all orders
+            db.execute(DROP_STALE)
+            db.execute("DELETE FROM stale")
         db.execute("INSERT OR REPLACE INTO feed VALUES (1, ?)", (following,))
+
+
+def begin_again(db):
+    with db:
+        db.execute("INSERT OR IGNORE INTO stale SELECT order_id FROM orders")
+        db.execute("INSERT OR REPLACE INTO feed VALUES (1, ?)", (BEGINNING,))
 
 
 def fetch(url, query, token):
@@ -58,15 +76,14 @@ def follow(db, url, token, once):
         (query,) = db.execute("SELECT query FROM feed").fetchone() or (BEGINNING,)
         try:
             events, following, pause = fetch(url, query, token)
-            if events or following != query:
-                keep(db, events, following)
+            keep(db, events, following)
             failures = 0
             if once and not events:
                 return
         except (OSError, http.client.HTTPException, ValueError) as error:
             code = getattr(error, "code", 500)
-            if code == 410 and query != BEGINNING:  # cursor-expired: the orders were loaded into another server
-                keep(db, [], BEGINNING)
+            if code == 410 and query != BEGINNING:  # cursor-expired
+                begin_again(db)
                 continue
             if code < 500 and code not in (408, 429):
                 sys.exit(f"consumer: {error}: {error.read().decode(errors='replace')}")

@@ -104,7 +104,7 @@ pg_up() {
             fail "port $pg_port is taken by something that is not this checkout's PostgreSQL; free it or set PG_PORT"
         forget_stale_pid
         as_pg "$pg_bin/pg_ctl" start -w -t "$start_seconds" -s -D "$pg_data" -l "$pg_data/server.log" \
-            -o "-c listen_addresses=127.0.0.1 -p $pg_port -k '' -c max_connections=400" >/dev/null 9>&- ||
+            -o "-c listen_addresses=127.0.0.1 -p $pg_port -k '' -c max_connections=400 -c max_prepared_transactions=20" >/dev/null 9>&- ||
             { tail -n 15 "$pg_data/server.log" >&2; fail "PostgreSQL did not start on port $pg_port within $start_seconds s"; }
     fi
     version=$(superuser_sql -tA <<<"SELECT split_part(current_setting('server_version'), ' ', 1)") ||

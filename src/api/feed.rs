@@ -6,32 +6,31 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::query::{Parameter, limit, parameters};
 use super::{NO_STORE, header_value, json_response};
 use crate::client::ClientName;
-use crate::events::{MEDIA_TYPE, parse_cursor, to_batch};
+use crate::events::{Cursor, MEDIA_TYPE, is_of_an_earlier_release, read_events, to_batch};
 use crate::problem::Problem;
-use crate::stores::{OrderStore, Position};
+use crate::stores::OrderStore;
 
 /// Events on a page where the client names no limit: a consumer wants all of them.
 const DEFAULT_LIMIT: u32 = 100;
 /// Seconds until something new may be there. A consumer that asks sooner learns nothing.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// One page, oldest first. Its `Link` leads on for ever, also from an empty page.
+/// One page. Its `Link` leads on for ever, also from an empty page.
 pub(super) async fn list_events(
     orders: &impl OrderStore,
     client: &ClientName,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Problem> {
     let Asked { after, limit } = parse(query.unwrap_or_default())?;
-    let page = orders.events(client, after, limit.unwrap_or(DEFAULT_LIMIT)).await?.ok_or(Problem::CursorExpired)?;
-    let last = page.events.last().map(|last| Position { epoch: page.epoch, xid: last.xid, order_id: last.order.id });
-    let next = last.or(after).unwrap_or(Position::start(page.epoch));
+    let page = read_events(orders, client, after, limit.unwrap_or(DEFAULT_LIMIT)).await?;
+    let (events, next) = page.ok_or(Problem::CursorExpired)?;
     let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
 
-    let mut response = json_response(StatusCode::OK, to_batch(&page.events)?.into(), NO_STORE);
+    let mut response = json_response(StatusCode::OK, to_batch(&events)?.into(), NO_STORE);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(header::LINK, header_value(format!("</events?after={next}{limit}>; rel=\"next\""))?);
-    if page.events.is_empty() {
+    if events.is_empty() {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     Ok(response)
@@ -40,7 +39,7 @@ pub(super) async fn list_events(
 /// What a query asks for.
 #[derive(Default)]
 struct Asked {
-    after: Option<Position>,
+    after: Option<Cursor>,
     limit: Option<u32>,
 }
 
@@ -51,9 +50,11 @@ fn parse(query: &str) -> Result<Asked, Problem> {
         let is_first = match name.as_ref() {
             "limit" => asked.limit.replace(limit(&value)?).is_none(),
             "after" => {
-                let position = parse_cursor(&value);
-                let refused = || Problem::InvalidParameter("after must be that of an earlier page's Link".into());
-                asked.after.replace(position.ok_or_else(refused)?).is_none()
+                let refused = || match is_of_an_earlier_release(&value) {
+                    true => Problem::CursorExpired,
+                    false => Problem::InvalidParameter("after must be that of an earlier page's Link".into()),
+                };
+                asked.after.replace(Cursor::parse(&value).ok_or_else(refused)?).is_none()
             }
             _ => return Err(Problem::InvalidParameter("a parameter is unknown; known are after and limit".into())),
         };

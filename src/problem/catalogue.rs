@@ -154,10 +154,11 @@ impl Problem {
                 "cursor-expired",
                 StatusCode::GONE,
                 "The cursor has expired",
-                "The position in the feed is of an earlier life of the database, which was since loaded into another server \
-                 or set back. What was committed since cannot be told by it.",
-                "Not as it is. Begin again without after. Events that come once more do no harm to a consumer that keeps \
-                 the highest version of each order.",
+                "The place in the feed is of an earlier life of the database, which was since loaded into another server \
+                 or set back, or of an earlier release of the service. What was committed since cannot be told by it.",
+                "Not as it is. Mark all orders that you have as stale, and begin again without after. Take the version that \
+                 comes for a stale order, even if yours is higher. At the first empty page drop those that are still stale: \
+                 they are gone.",
             ),
             Self::PreconditionFailed { .. } => entry(
                 "precondition-failed",

@@ -9,18 +9,16 @@ use uuid::Uuid;
 use super::deadlines::Deadlines;
 use super::postgres_inserts::{Row, place};
 use super::postgres_sessions::{Failure, Parameters, PostgresSessions};
-use super::warn;
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Status, Timestamp};
 use crate::settings::Settings;
-use crate::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, StoreError};
+use crate::stores::{
+    Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, Snapshot, StoreError, Sweep,
+};
 
 /// The newest of `migrations/` that these statements need.
 const SCHEMA: &str = "20261129000000_create_orders";
-
-/// How long a change may be kept from the feed before the log says so.
-const HELD_BACK_LONG_MS: i64 = 10_000;
 
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
@@ -123,41 +121,32 @@ impl OrderStore for PostgresOrderStore<'_> {
         Ok(page)
     }
 
-    async fn events(
-        &self,
-        client: &ClientName,
-        after: Option<Position>,
-        limit: u32,
-    ) -> Result<Option<Events>, StoreError> {
-        let from = after.unwrap_or(Position::start(0));
+    async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError> {
+        let (reading, position) = sweep.begun.as_ref().map_or((None, Position::START), |(of, at)| (Some(of), *at));
         let parameters = || {
             vec![
                 text(client.as_str()),
-                text(&from.xid.to_string()),
-                uuid(from.order_id),
+                text(&sweep.done.to_string()),
+                reading.map_or(ParameterValue::DbNull, |reading| text(&reading.to_string())),
+                text(&position.xid.to_string()),
+                uuid(position.order_id),
                 ParameterValue::Int64(limit.into()),
-                after.map_or(ParameterValue::DbNull, |after| ParameterValue::Int64(after.epoch)),
                 ParameterValue::Int64(PAGE_BYTES as i64),
             ]
         };
-        let mut page = Events { epoch: 0, events: Vec::new() };
-        for mut row in self.query(include_str!("sql/list_events.sql"), &parameters).await? {
-            let feed = (row.pop(), row.pop(), row.pop());
-            let (Some(held_back), Some(DbValue::Boolean(has_expired)), Some(DbValue::Int64(epoch))) = feed else {
-                return Err(StoreError::Broken("the feed has other columns than the statement names".into()));
-            };
-            if has_expired {
-                return Ok(None);
+        let rows = self.query(include_str!("sql/list_events.sql"), &parameters).await?;
+        let (mut page, mut found) = (None, 0);
+        for row in rows {
+            let row = FeedRow::read(row)?;
+            let page =
+                page.get_or_insert(Events { epoch: row.epoch, now: row.now, events: Vec::new(), has_more: false });
+            if let Some((count, event)) = row.event {
+                found = count;
+                page.events.push(event);
             }
-            if page.epoch != epoch {
-                page.epoch = epoch;
-                warn_of(&held_back);
-            }
-            if !matches!(row.first(), Some(DbValue::DbNull)) {
-                page.events.push(event(row)?);
-            }
+            page.has_more = found > page.events.len() as i64;
         }
-        Ok(Some(page))
+        page.ok_or_else(|| StoreError::Broken("the feed has no row".into()))
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -184,27 +173,30 @@ fn uuid(value: Uuid) -> ParameterValue {
     ParameterValue::Uuid(value.to_string())
 }
 
-/// Says so if the feed is held back for long, by a transaction that is open somewhere on the server.
-fn warn_of(held_back_ms: &DbValue) {
-    if let DbValue::Int64(ms) = held_back_ms
-        && *ms >= HELD_BACK_LONG_MS
-    {
-        warn(
-            "feed held back",
-            &format!("a change of {} s ago is not shown, since an older transaction is open", ms / 1000),
-        );
-    }
+/// A row of the feed.
+struct FeedRow {
+    epoch: i64,
+    now: Snapshot,
+    /// With how many events were found, those that the page has no room for too.
+    event: Option<(i64, Event)>,
 }
 
-/// Reads an order's columns, the time of its change and the transaction.
-fn event(mut row: Vec<DbValue>) -> Result<Event, StoreError> {
-    let broken = || StoreError::Broken("an event has an unreadable time or transaction".into());
-    let (Some(DbValue::Str(xid)), Some(DbValue::Int64(at_ms))) = (row.pop(), row.pop()) else { return Err(broken()) };
-    Ok(Event {
-        order: order(row)?,
-        at: DateTime::from_timestamp_millis(at_ms).ok_or_else(broken)?,
-        xid: xid.parse().map_err(|_| broken())?,
-    })
+impl FeedRow {
+    /// Reads the columns of `list_events.sql`, in their order.
+    fn read(row: Vec<DbValue>) -> Result<Self, StoreError> {
+        let broken = || StoreError::Broken("the feed has other columns than the statement names".into());
+        let columns: [DbValue; 14] = row.try_into().map_err(|_| broken())?;
+        let [DbValue::Int64(epoch), DbValue::Str(now), change @ ..] = columns else { return Err(broken()) };
+        let event = match change {
+            [DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid), columns @ ..] => {
+                let at = DateTime::from_timestamp_millis(at_ms).ok_or_else(broken)?;
+                Some((found, Event { order: order(columns.into())?, at, xid: xid.parse().map_err(|_| broken())? }))
+            }
+            // No change was found.
+            _ => None,
+        };
+        Ok(Self { epoch, now: Snapshot::parse(&now).ok_or_else(broken)?, event })
+    }
 }
 
 /// Reads the columns that every `SELECT` begins with, in their order.

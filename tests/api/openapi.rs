@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::*;
 use order::client::Clients;
 use order::problem::Problem;
-use order::stores::Position;
 use serde_json::Value;
 
 const YAML: &str = include_str!("../../docs/openapi.yaml");
@@ -121,8 +120,9 @@ async fn answer(contract: &Value, operation: &str, example: &str) -> Response<By
         ("listEvents", "nothing-new") => {}
         ("listEvents", "invalid-parameter") => return app.get("/events?limit=0").await,
         ("listEvents", "cursor-expired") => {
-            let cursor = Position::start(app.orders.epoch.get() + 1);
-            return app.get(&format!("/events?after={cursor}")).await;
+            let page = app.get("/events").await;
+            app.orders.epoch.set(1);
+            return app.get(&feed::next(&page)).await;
         }
         ("readOrder", "order") => drop(place().await),
         ("readOrder", "precondition-failed") => {

@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStderr;
 
-use super::feed::insert_copies;
-use super::installations::Database;
 use super::support::*;
 
 async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> (String, Value) {
@@ -139,30 +137,6 @@ async fn a_failure_is_logged_with_its_cause() {
         assert_eq!((&line["level"], &line["outcome"], &line["route"]), expected, "{text}");
         assert!(!line["cause"].as_str().unwrap().is_empty() && !text.contains("wrong-password"), "{text}");
     }
-}
-
-#[tokio::test]
-async fn a_feed_that_is_held_back_for_long_is_told_of() {
-    let database = Database::create().await;
-    let variables = [("SPIN_VARIABLE_PG_DATABASE", database.name()), ("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())];
-    let (_service, url, mut log) = service_and_log(&variables).await;
-    let request = client().post(format!("{url}/orders")).header("Idempotency-Key", fresh_key());
-    let answer = request.header("Content-Type", "application/json").body(ORDER).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), &next(&mut log).await.1["outcome"]), (201, &json!("placed")));
-    let (open, other) = (database.owner().await, database.owner().await);
-    open.batch_execute("BEGIN").await.unwrap();
-    insert_copies(&open, 1).await;
-    insert_copies(&other, 1).await;
-    // For the rows that are there: one of them is behind the open transaction.
-    for (age, event) in [("1 second", "request"), ("10 minutes", "feed held back")] {
-        other.batch_execute(&format!("UPDATE orders SET updated_at = now() - interval '{age}'")).await.unwrap();
-        assert_eq!(client().get(format!("{url}/events")).send().await.unwrap().status(), 200);
-        let (text, line) = next(&mut log).await;
-        assert_eq!(line["event"], event, "{text}");
-        assert_eq!(line["level"] == "warn" && text.contains("a change of 60"), event != "request", "{text}");
-    }
-    assert_eq!(next(&mut log).await.1["route"], "/events");
-    database.drop().await;
 }
 
 #[tokio::test]

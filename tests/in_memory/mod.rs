@@ -17,7 +17,8 @@ use order::order::{Order, Status, Timestamp};
 use order::problem::Problem;
 use order::settings::InvalidSetting;
 use order::stores::{
-    Event, Events, Filter, KeyStore, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, StoreError,
+    Event, Events, Filter, KeyStore, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, Snapshot,
+    StoreError, Sweep,
 };
 use uuid::Uuid;
 
@@ -53,12 +54,19 @@ impl KeyStore for MemoryKeys {
     }
 }
 
-#[derive(Default)]
+/// Client, key, fingerprint, order.
+pub type MemoryRow = (String, String, Fingerprint, Order);
+
+#[derive(Default, Clone)]
 pub struct MemoryOrders {
-    /// Client, key, fingerprint, order.
-    pub rows: RefCell<Vec<(String, String, Fingerprint, Order)>>,
+    pub rows: RefCell<Vec<MemoryRow>>,
     /// Which transaction changed an order last, and when.
     pub changes: RefCell<BTreeMap<Uuid, (u64, Timestamp)>>,
+    /// What each transaction that is open has written: rows as they will be, and when.
+    pub open: RefCell<BTreeMap<u64, Vec<(MemoryRow, Timestamp)>>>,
+    /// The last transaction that has begun, and the last one that has ended.
+    pub begun: Cell<u64>,
+    pub ended: Cell<u64>,
     pub epoch: Cell<i64>,
     pub statements: Cell<u32>,
     pub failure: RefCell<Option<StoreError>>,
@@ -66,7 +74,51 @@ pub struct MemoryOrders {
     pub loses_replies: Cell<bool>,
 }
 
+/// Transactions, as the feed sees those of PostgreSQL. What one of them writes, no other one may be writing.
 impl MemoryOrders {
+    /// Gives its id.
+    pub fn begin(&self) -> u64 {
+        self.begun.set(self.begun.get() + 1);
+        self.open.borrow_mut().insert(self.begun.get(), Vec::new());
+        self.begun.get()
+    }
+
+    pub fn write(&self, xid: u64, row: MemoryRow, at: Timestamp) {
+        self.open.borrow_mut().get_mut(&xid).unwrap().push((row, at));
+    }
+
+    pub fn end(&self, xid: u64, commits: bool) {
+        let written = self.open.borrow_mut().remove(&xid).unwrap();
+        self.ended.set(self.ended.get().max(xid));
+        for (row, at) in written.into_iter().filter(|_| commits) {
+            self.changes.borrow_mut().insert(row.3.id, (xid, at));
+            let mut rows = self.rows.borrow_mut();
+            match rows.iter_mut().find(|(.., order)| order.id == row.3.id) {
+                Some(before) => *before = row,
+                None => rows.push(row),
+            }
+        }
+    }
+
+    /// Ends all that are open, and gives the ids again that came after the last change: nothing of them was on the disk.
+    pub fn crash(&self) {
+        self.open.borrow_mut().clear();
+        let last = self.changes.borrow().values().map(|(xid, _)| *xid).max().unwrap_or_default();
+        self.begun.set(last);
+        self.ended.set(last);
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let xmax = self.ended.get() + 1;
+        Snapshot { xmax, open: self.open.borrow().keys().copied().filter(|xid| *xid < xmax).collect() }
+    }
+
+    fn write_at_once(&self, row: MemoryRow, at: Timestamp) {
+        let xid = self.begin();
+        self.write(xid, row, at);
+        self.end(xid, true);
+    }
+
     fn statement(&self) -> Result<(), StoreError> {
         self.statements.set(self.statements.get() + 1);
         self.failure.borrow().clone().map_or(Ok(()), Err)
@@ -103,12 +155,12 @@ impl OrderStore for MemoryOrders {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         self.statement()?;
-        let mut rows = self.rows.borrow_mut();
-        if rows.iter().any(|(owner, taken, ..)| owner == client.as_str() && taken == key.as_str()) {
+        let is_it = |(owner, taken, ..): &MemoryRow| owner == client.as_str() && taken == key.as_str();
+        if self.rows.borrow().iter().any(is_it) {
             return Ok(Placement::KeyTaken);
         }
-        rows.push((client.as_str().to_owned(), key.as_str().to_owned(), fingerprint, order.clone()));
-        self.changes.borrow_mut().insert(order.id, (self.statements.get().into(), order.created_at));
+        let row = (client.as_str().to_owned(), key.as_str().to_owned(), fingerprint, order.clone());
+        self.write_at_once(row, order.created_at);
         if self.loses_replies.get() {
             return Err(StoreError::Unavailable("the reply is lost".into()));
         }
@@ -140,16 +192,18 @@ impl OrderStore for MemoryOrders {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError> {
         self.statement()?;
-        let mut rows = self.rows.borrow_mut();
-        let mut own = rows.iter_mut().filter(|(owner, ..)| owner == client.as_str());
-        let matching = own.by_ref().map(|(.., order)| order).find(|order| {
-            order.id == id && versions.contains(&order.version) && status.sources().contains(&order.status)
-        });
-        let changed = matching.map(|order| {
-            order.status = status;
-            order.version += 1;
-            self.changes.borrow_mut().insert(id, (self.statements.get().into(), now));
-            order.clone()
+        let matches = |(owner, .., order): &&MemoryRow| {
+            owner == client.as_str()
+                && order.id == id
+                && versions.contains(&order.version)
+                && status.sources().contains(&order.status)
+        };
+        let found = self.rows.borrow().iter().find(matches).cloned();
+        let changed = found.map(|mut row| {
+            row.3.status = status;
+            row.3.version += 1;
+            self.write_at_once(row.clone(), now);
+            row.3
         });
         if self.loses_replies.get() {
             return Err(StoreError::Unavailable("the reply is lost".into()));
@@ -164,27 +218,22 @@ impl OrderStore for MemoryOrders {
         Ok(page(own.map(|(_, key, _, order)| (key.as_str(), order)), filter, limit))
     }
 
-    async fn events(
-        &self,
-        client: &ClientName,
-        after: Option<Position>,
-        limit: u32,
-    ) -> Result<Option<Events>, StoreError> {
+    async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError> {
         self.statement()?;
-        let epoch = self.epoch.get();
-        if after.is_some_and(|after| after.epoch != epoch || after.xid > self.statements.get().into()) {
-            return Ok(None);
-        }
+        let now = self.snapshot();
+        let (reading, position) = sweep.begun.as_ref().map_or((&now, Position::START), |(of, at)| (of, *at));
         let (rows, changes) = (self.rows.borrow(), self.changes.borrow());
         let own = rows.iter().filter(|(owner, ..)| owner == client.as_str());
-        let mut events: Vec<Event> = own
-            .map(|(.., order)| Event { order: order.clone(), at: changes[&order.id].1, xid: changes[&order.id].0 })
-            .filter(|event| after.is_none_or(|after| (event.xid, event.order.id) > (after.xid, after.order_id)))
-            .collect();
-        events.sort_by_key(|event| (event.xid, event.order.id));
+        let event = |order: &Order| Event { order: order.clone(), at: changes[&order.id].1, xid: changes[&order.id].0 };
+        let unread =
+            |event: &Event| !sweep.done.shows(event.xid) && reading.shows(event.xid) && event.position() > position;
+        let mut events: Vec<Event> = own.map(|(.., order)| event(order)).filter(unread).collect();
+        events.sort_by_key(Event::position);
+        let count = events.len();
         let mut fits = until_full();
-        let events = events.into_iter().take(limit as usize).take_while(|event| fits(&event.order)).collect();
-        Ok(Some(Events { epoch, events }))
+        let events: Vec<Event> =
+            events.into_iter().take(limit as usize).take_while(|event| fits(&event.order)).collect();
+        Ok(Events { epoch: self.epoch.get(), now, has_more: events.len() < count, events })
     }
 
     async fn check(&self) -> Result<(), StoreError> {

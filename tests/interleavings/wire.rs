@@ -10,7 +10,7 @@ use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use order::insert_order::{Shared, insert_order};
 use order::intake::{Command, CommandId, CommandResult, Commands, Overdue};
 use order::order::{Order, Status, Timestamp};
-use order::stores::{Events, Filter, KeyStore, OrderStore, Page, Placement, Position, StoreError};
+use order::stores::{Events, Filter, KeyStore, OrderStore, Page, Placement, StoreError, Sweep};
 use uuid::Uuid;
 
 /// A client's key.
@@ -230,7 +230,7 @@ impl OrderStore for Wire {
         self.try_ask(Call::List(client.clone(), filter.clone(), limit), read!(Page)).await
     }
 
-    async fn events(&self, _: &ClientName, _: Option<Position>, _: u32) -> Result<Option<Events>, StoreError> {
+    async fn events(&self, _: &ClientName, _: &Sweep, _: u32) -> Result<Events, StoreError> {
         unreachable!("no request here reads the feed")
     }
 

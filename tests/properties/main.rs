@@ -7,6 +7,7 @@
 #![allow(clippy::duplicate_mod, reason = "each fuzz target has the laws for itself")]
 
 mod bodies;
+mod cursors;
 #[path = "../in_memory/mod.rs"]
 mod in_memory;
 mod keys;

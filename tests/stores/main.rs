@@ -16,13 +16,14 @@ mod redis_keys;
 mod redis_refusals;
 mod schema;
 mod stored_rows;
+mod transactions;
 
-/// What the other tests put in place of the stores. Nothing waits there, so the laws of `meanwhile` and `late_commits` mean nothing to them.
+/// What the other tests put in place of the stores. Nothing waits there, so the laws of `meanwhile` mean nothing to them.
 mod memory {
     use super::in_memory::{TestApp, redis_key};
-    use super::laws::Stores;
+    use super::laws::{Stores, Transactions, Write, at, changed};
     use order::client::ClientName;
-    use order::idempotency::IdempotencyKey;
+    use order::idempotency::{Fingerprint, IdempotencyKey};
     use order::stores::{KeyStore, OrderStore, StoreError};
 
     impl Stores for TestApp {
@@ -50,6 +51,35 @@ mod memory {
         }
     }
 
+    impl Transactions for TestApp {
+        type Transaction = u64;
+
+        async fn begin_empty(&self) -> u64 {
+            self.orders.begin()
+        }
+
+        async fn write(&self, transaction: &mut u64, client: &ClientName, write: Write<'_>, _: bool) {
+            let row = match write {
+                Write::Place(key, order) => {
+                    let names = (client.as_str().to_owned(), key.as_str().to_owned());
+                    (names.0, names.1, Fingerprint::of(&order.placed), order.clone())
+                }
+                Write::Change(order, status) => {
+                    let rows = self.orders.rows.borrow();
+                    let (client, key, fingerprint, _) = rows.iter().find(|(.., row)| row.id == order.id).unwrap();
+                    (client.clone(), key.clone(), *fingerprint, changed(order, status))
+                }
+            };
+            self.orders.write(*transaction, row, at(1000));
+        }
+
+        async fn prepare(&self, _: &mut u64) {}
+
+        async fn end(&self, transaction: u64, commits: bool) {
+            self.orders.end(transaction, commits);
+        }
+    }
+
     async fn stores() -> TestApp {
         TestApp::default()
     }
@@ -58,6 +88,7 @@ mod memory {
     laws!(orders, stores);
     laws!(lists, stores);
     laws!(feed, stores);
+    laws!(late_commits, stores);
 }
 
 /// Needs both, as `scripts/services.sh migrate` starts them and `scripts/services.sh env` names them.

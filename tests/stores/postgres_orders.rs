@@ -5,7 +5,9 @@ use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Item, NewOrder, Order, Status, Timestamp};
 use order::settings::Settings;
-use order::stores::{Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, StoreError};
+use order::stores::{
+    Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, Snapshot, StoreError, Sweep,
+};
 use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Json;
@@ -58,22 +60,22 @@ impl PostgresOrders {
         Ok(client)
     }
 
-    pub async fn begin(&self, client: &ClientName, writes: &[Write<'_>]) -> Held {
+    pub async fn begin(&self) -> Transaction {
         let session = self.session().await.unwrap();
-        session.batch_execute("BEGIN").await.unwrap();
-        for write in writes {
-            match *write {
-                Write::Place(key, order) => {
-                    let fingerprint = Fingerprint::of(&order.placed);
-                    assert_eq!(place_alone(&session, New { client, key, fingerprint, order }).await.unwrap(), 1);
-                }
-                Write::Change(order, status) => {
-                    let changed = change(&session, client, order.id, &[order.version], status, order.created_at).await;
-                    assert!(changed.unwrap().is_some());
-                }
+        session.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+        Transaction { session, prepared: None }
+    }
+
+    /// From a session of its own where it was prepared: its first one is gone.
+    pub async fn end(&self, transaction: Transaction, commits: bool) {
+        let verb = if commits { "COMMIT" } else { "ROLLBACK" };
+        match transaction.prepared {
+            None => transaction.session.batch_execute(verb).await.unwrap(),
+            Some(name) => {
+                drop(transaction.session);
+                self.session().await.unwrap().batch_execute(&format!("{verb} PREPARED '{name}'")).await.unwrap();
             }
         }
-        Held(session)
     }
 
     /// Which of them are there under their own ids.
@@ -115,15 +117,39 @@ impl PostgresOrders {
 }
 
 /// An open transaction.
-pub struct Held(Client);
+pub struct Transaction {
+    session: Client,
+    /// Its name, once it is the server's.
+    prepared: Option<String>,
+}
 
-impl Held {
-    pub async fn commit(self) {
-        self.0.batch_execute("COMMIT").await.unwrap();
+impl Transaction {
+    pub async fn write(&self, client: &ClientName, write: Write<'_>) {
+        match write {
+            Write::Place(key, order) => {
+                let fingerprint = Fingerprint::of(&order.placed);
+                assert_eq!(place_alone(&self.session, New { client, key, fingerprint, order }).await.unwrap(), 1);
+            }
+            Write::Change(order, status) => {
+                let changed = change(&self.session, client, order.id, &[order.version], status, order.created_at).await;
+                assert!(changed.unwrap().is_some());
+            }
+        }
     }
 
-    pub async fn abort(self) {
-        self.0.batch_execute("ROLLBACK").await.unwrap();
+    /// Twice, each time in a subtransaction: the first one is rolled back.
+    pub async fn write_nested(&self, client: &ClientName, write: Write<'_>) {
+        self.session.batch_execute("SAVEPOINT one").await.unwrap();
+        self.write(client, write).await;
+        self.session.batch_execute("ROLLBACK TO one").await.unwrap();
+        self.write(client, write).await;
+        self.session.batch_execute("RELEASE one").await.unwrap();
+    }
+
+    pub async fn prepare(&mut self) {
+        let name = Uuid::from_u128(fastrand::u128(..)).simple().to_string();
+        self.session.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).await.unwrap();
+        self.prepared = Some(name);
     }
 }
 
@@ -170,19 +196,24 @@ fn failure(error: Error) -> StoreError {
 }
 
 fn order(row: &Row) -> Order {
-    let Json(items): Json<Vec<Item>> = row.get(3);
+    order_at(row, 0)
+}
+
+/// Reads its columns from that one on.
+fn order_at(row: &Row, first: usize) -> Order {
+    let Json(items): Json<Vec<Item>> = row.get(first + 3);
     Order {
-        id: row.get(0),
-        created_at: DateTime::from_timestamp_millis(row.get(6)).unwrap(),
+        id: row.get(first),
+        created_at: DateTime::from_timestamp_millis(row.get(first + 6)).unwrap(),
         placed: NewOrder {
-            customer_id: row.get(1),
-            currency: row.get(2),
+            customer_id: row.get(first + 1),
+            currency: row.get(first + 2),
             items,
-            comment: row.get(4),
-            total_amount: row.get(5),
+            comment: row.get(first + 4),
+            total_amount: row.get(first + 5),
         },
-        status: Status::parse(row.get(7)).unwrap(),
-        version: row.get(8),
+        status: Status::parse(row.get(first + 7)).unwrap(),
+        version: row.get(first + 8),
     }
 }
 
@@ -264,37 +295,39 @@ impl OrderStore for PostgresOrders {
         Ok(Page { orders: shown.map(order).collect(), next: rows[0].get(9) })
     }
 
-    async fn events(
-        &self,
-        client: &ClientName,
-        after: Option<Position>,
-        limit: u32,
-    ) -> Result<Option<Events>, StoreError> {
-        let from = after.unwrap_or(Position::start(0));
+    async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError> {
+        let (reading, position) = sweep.begun.as_ref().map_or((None, Position::START), |(of, at)| (Some(of), *at));
         let session = self.session().await.map_err(failure)?;
         let rows = session
             .query(
                 include_str!("../../src/spin/sql/list_events.sql"),
                 &[
                     &client.as_str(),
-                    &from.xid.to_string(),
-                    &from.order_id,
+                    &sweep.done.to_string(),
+                    &reading.map(Snapshot::to_string),
+                    &position.xid.to_string(),
+                    &position.order_id,
                     &i64::from(limit),
-                    &after.map(|after| after.epoch),
                     &(PAGE_BYTES as i64),
                 ],
             )
             .await
             .map_err(failure)?;
-        let event = |row: &Row| Event {
-            order: order(row),
-            at: DateTime::from_timestamp_millis(row.get(9)).unwrap(),
-            xid: row.get::<_, &str>(10).parse().unwrap(),
-        };
         // There is one row at least, which may have the feed's own columns alone.
-        let has_expired: bool = rows[0].get(12);
-        let shown = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some());
-        Ok((!has_expired).then(|| Events { epoch: rows[0].get(11), events: shown.map(event).collect() }))
+        let found: Option<i64> = rows[0].get("found_count");
+        let shown = rows.iter().filter(|_| found.is_some());
+        let event = |row: &Row| Event {
+            order: order_at(row, 5),
+            at: DateTime::from_timestamp_millis(row.get(3)).unwrap(),
+            xid: row.get::<_, &str>(4).parse().unwrap(),
+        };
+        let events: Vec<Event> = shown.map(event).collect();
+        Ok(Events {
+            epoch: rows[0].get("epoch"),
+            now: Snapshot::parse(rows[0].get("now")).unwrap(),
+            has_more: found.unwrap_or_default() > events.len() as i64,
+            events,
+        })
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -7,8 +7,8 @@ use order::order::Order;
 use order::settings::Settings;
 use order::stores::{KeyStore, OrderStore};
 
-use super::laws::{SharedStores, Stores, Write};
-use super::postgres_orders::{Held, PostgresOrders};
+use super::laws::{SharedStores, Stores, Transactions, Write};
+use super::postgres_orders::{PostgresOrders, Transaction};
 use super::proxy::Proxy;
 use super::redis_keys::RedisKeys;
 
@@ -96,17 +96,44 @@ impl Stores for RealStores {
 }
 
 impl SharedStores for RealStores {
-    type Held = Held;
+    type Held = Transaction;
 
-    async fn begin(&self, client: &ClientName, writes: &[Write<'_>]) -> Held {
-        self.others.begin(client, writes).await
+    async fn begin(&self, client: &ClientName, writes: &[Write<'_>]) -> Transaction {
+        let transaction = self.others.begin().await;
+        for write in writes {
+            transaction.write(client, *write).await;
+        }
+        transaction
     }
 
-    async fn commit(&self, held: Held) {
-        held.commit().await;
+    async fn commit(&self, held: Transaction) {
+        self.others.end(held, true).await;
     }
 
-    async fn abort(&self, held: Held) {
-        held.abort().await;
+    async fn abort(&self, held: Transaction) {
+        self.others.end(held, false).await;
+    }
+}
+
+impl Transactions for RealStores {
+    type Transaction = Transaction;
+
+    async fn begin_empty(&self) -> Transaction {
+        self.others.begin().await
+    }
+
+    async fn write(&self, transaction: &mut Transaction, client: &ClientName, write: Write<'_>, nested: bool) {
+        match nested {
+            true => transaction.write_nested(client, write).await,
+            false => transaction.write(client, write).await,
+        }
+    }
+
+    async fn prepare(&self, transaction: &mut Transaction) {
+        transaction.prepare().await;
+    }
+
+    async fn end(&self, transaction: Transaction, commits: bool) {
+        self.others.end(transaction, commits).await;
     }
 }

@@ -61,6 +61,23 @@ pub trait SharedStores: Stores {
     async fn pass_lock_timeout(&self) {}
 }
 
+/// Stores with transactions that others write in, as the feed has to see them.
+pub trait Transactions: Stores {
+    type Transaction;
+
+    /// Begins one, which has its id.
+    async fn begin_empty(&self) -> Self::Transaction;
+
+    /// Writes in it; `nested` in a subtransaction, after another one that was rolled back.
+    async fn write(&self, transaction: &mut Self::Transaction, client: &ClientName, write: Write<'_>, nested: bool);
+
+    /// Leaves it to the server, without its session.
+    async fn prepare(&self, transaction: &mut Self::Transaction);
+
+    async fn end(&self, transaction: Self::Transaction, commits: bool);
+}
+
+#[derive(Clone, Copy)]
 pub enum Write<'a> {
     Place(&'a IdempotencyKey, &'a Order),
     /// From the version that it has.
@@ -100,8 +117,8 @@ macro_rules! laws {
     } };
     (feed, $stores:ident) => { laws! { feed, $stores:
         the_feed_has_the_newest_change_of_each_order_in_the_order_of_the_changes
-        the_feed_goes_on_behind_any_position
-        a_position_of_another_life_or_of_the_future_has_expired
+        the_feed_goes_on_after_any_page
+        a_cursor_of_another_life_or_of_the_future_has_expired
         a_page_of_the_feed_ends_where_it_is_full
         a_feed_that_cannot_be_reached_is_unavailable
     } };
@@ -124,8 +141,12 @@ macro_rules! laws {
         a_change_that_waits_too_long_writes_nothing
     } };
     (late_commits, $stores:ident) => { laws! { late_commits, $stores:
-        the_feed_shows_nothing_that_something_may_still_come_before
+        an_open_transaction_holds_up_no_other_one
+        what_commits_during_a_sweep_comes_after_it
         the_feed_does_not_show_what_was_aborted
+        a_prepared_transaction_is_an_open_one
+        a_cursor_names_the_open_transactions_below_the_last_change_alone
+        consumers_of_random_transactions_miss_nothing
     } };
     ($part:ident, $stores:ident: $($law:ident)*) => {
         mod $part {

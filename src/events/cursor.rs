@@ -1,0 +1,147 @@
+//! The cursor: what a reader of the feed has seen.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::stores::{Events, Position, Snapshot, Sweep};
+
+/// Most open transactions that a cursor names, so that it fits into a URL. With more of them, changes from the next one on
+/// are left to later pages, and some come again.
+pub const MAX_OPEN: usize = 1000;
+
+/// What a client is given of the feed's place, to bring it back: digits that mean nothing to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// Of the life of the database that the transaction ids belong to.
+    pub epoch: i64,
+    /// What was read, and what is being read.
+    pub sweep: Sweep,
+}
+
+/// Where the sweep goes on after the page, or the next sweep where it was the last page of this one.
+pub(super) fn sweep_after(Sweep { done, begun }: Sweep, page: &Events) -> Sweep {
+    let (reading, before) = match begun {
+        // Nothing new, unless PostgreSQL crashed meanwhile: it may give the ids of transactions that left no trace again.
+        Some((reading, before)) => (reading.and(&page.now), Some(before)),
+        None => (page.now.clone(), None),
+    };
+    let last = page.events.last().map(|event| event.position()).or(before);
+    if let Some(last) = last.filter(|_| page.has_more) {
+        return Sweep { done, begun: Some((named(reading), last)) };
+    }
+    // Not all that `reading` shows: after a crash, PostgreSQL gives the ids after the last commit again. Up to the last change
+    // that was read it gives none again, and behind that there was nothing to read.
+    let read = last.map_or(done.xmax, |last| done.xmax.max(after(last.xid)));
+    Sweep { done: named(reading.up_to(read)), begun: None }
+}
+
+/// The next id. PostgreSQL skips those whose lower half is zero, and does not read them either.
+fn after(xid: u64) -> u64 {
+    let next = xid.saturating_add(1);
+    if is_id(next) { next } else { next.saturating_add(1) }
+}
+
+fn is_id(xid: u64) -> bool {
+    xid as u32 != 0
+}
+
+/// With no more open transactions than a cursor names.
+fn named(snapshot: Snapshot) -> Snapshot {
+    match snapshot.open.get(MAX_OPEN).copied() {
+        Some(first_too_many) => snapshot.up_to(first_too_many),
+        None => snapshot,
+    }
+}
+
+/// The first digit of a cursor: its form.
+const FORM: &str = "s";
+/// Safe in a URL, by their values. A number is written five bits at a time, the lowest first, and all of its digits but the
+/// last are from the upper half. So a number below 32 has one digit, and one below 1024 two.
+const DIGITS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut numbers = vec![self.epoch as u64 as u128];
+        let Sweep { done, begun } = &self.sweep;
+        write_snapshot(&mut numbers, done);
+        if let Some((reading, last)) = begun {
+            write_snapshot(&mut numbers, reading);
+            numbers.extend([u128::from(last.xid), last.order_id.as_u128()]);
+        }
+        f.write_str(FORM)?;
+        for mut number in numbers {
+            loop {
+                let rest = number >> 5;
+                let digit = (number as usize & 31) | if rest > 0 { 32 } else { 0 };
+                fmt::Write::write_char(f, DIGITS.get(digit).copied().map_or('0', char::from))?;
+                number = rest;
+                if rest == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Its open transactions come last, each as the distance to the one above.
+fn write_snapshot(numbers: &mut Vec<u128>, Snapshot { xmax, open }: &Snapshot) {
+    numbers.extend([u128::from(*xmax), open.len() as u128]);
+    let mut above = *xmax;
+    for xid in open.iter().rev() {
+        numbers.push(u128::from(above.abs_diff(*xid)));
+        above = *xid;
+    }
+}
+
+impl Cursor {
+    /// Reads what a cursor is displayed as, and no other spelling.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut digits = text.strip_prefix(FORM)?.bytes();
+        let epoch = u64::try_from(read_number(&mut digits)?).ok()?.cast_signed();
+        let done = read_snapshot(&mut digits)?;
+        let begun = if digits.len() == 0 {
+            None
+        } else {
+            let reading = read_snapshot(&mut digits)?;
+            let xid = read_number(&mut digits)?.try_into().ok()?;
+            Some((reading, Position { xid, order_id: Uuid::from_u128(read_number(&mut digits)?) }))
+        };
+        let cursor = Self { epoch, sweep: Sweep { done, begun } };
+        (cursor.to_string() == text).then_some(cursor)
+    }
+}
+
+fn read_number(digits: &mut std::str::Bytes<'_>) -> Option<u128> {
+    let mut number = 0;
+    for shift in (0..u128::BITS).step_by(5) {
+        let byte = digits.next()?;
+        let digit = DIGITS.iter().position(|digit| *digit == byte)? as u128;
+        number |= (digit & 31) << shift;
+        if digit < 32 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn read_snapshot(digits: &mut std::str::Bytes<'_>) -> Option<Snapshot> {
+    let xmax = u64::try_from(read_number(digits)?).ok().filter(|xid| is_id(*xid))?;
+    let count = usize::try_from(read_number(digits)?).ok().filter(|count| *count <= MAX_OPEN)?;
+    let mut open = Vec::new();
+    let mut above = xmax;
+    for _ in 0..count {
+        let distance = u64::try_from(read_number(digits)?).ok().filter(|distance| *distance > 0)?;
+        above = above.checked_sub(distance).filter(|xid| is_id(*xid))?;
+        open.push(above);
+    }
+    open.reverse();
+    Some(Snapshot { xmax, open })
+}
+
+/// Whether a cursor has the form of the release before: a counter of the database's lives, a transaction and an order, all in
+/// hexadecimal digits. No database counts its lives any more, so it has expired.
+pub fn is_of_an_earlier_release(text: &str) -> bool {
+    text.len() >= 52 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

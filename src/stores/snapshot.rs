@@ -1,0 +1,85 @@
+//! PostgreSQL's snapshots, as far as the feed needs them.
+
+use std::fmt;
+
+/// Which transactions had ended at some moment: those below `xmax`, except the open ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// No transaction from here on had ended.
+    pub xmax: u64,
+    /// Those below `xmax` that were in progress, ascending.
+    pub open: Vec<u64>,
+}
+
+impl Snapshot {
+    /// Before all transactions.
+    pub const BEGINNING: Self = Self { xmax: 1, open: Vec::new() };
+
+    /// Reads PostgreSQL's text, `xmin:xmax:open,open`. Does not check what PostgreSQL guarantees.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ':').skip(1);
+        let (xmax, open) = (parts.next()?, parts.next()?);
+        let open = open.split(',').filter(|xid| !xid.is_empty()).map(str::parse);
+        Some(Self { xmax: xmax.parse().ok()?, open: open.collect::<Result<_, _>>().ok()? })
+    }
+
+    /// Whether it shows what this transaction has committed.
+    pub fn shows(&self, xid: u64) -> bool {
+        xid < self.xmax && self.open.binary_search(&xid).is_err()
+    }
+
+    /// Shows what both show.
+    pub fn and(mut self, other: &Self) -> Self {
+        self.open.extend(&other.open);
+        self.open.sort_unstable();
+        self.open.dedup();
+        self.up_to(other.xmax)
+    }
+
+    /// Shows nothing from `xmax` on.
+    pub fn up_to(mut self, xmax: u64) -> Self {
+        self.xmax = self.xmax.min(xmax);
+        self.open.retain(|xid| *xid < self.xmax);
+        self
+    }
+}
+
+/// PostgreSQL's text.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.open.first().unwrap_or(&self.xmax), self.xmax)?;
+        let mut comma = "";
+        for xid in &self.open {
+            write!(f, "{comma}{xid}")?;
+            comma = ",";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_and_writes_the_text_of_postgresql() {
+        for text in ["1:1:", "10:20:10,14,15", "795:799:795"] {
+            assert_eq!(Snapshot::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Snapshot::parse("10:20:"), Some(Snapshot { xmax: 20, open: Vec::new() }));
+        for text in ["", "1", "1:2", "1:x:", "1:9:2,x"] {
+            assert_eq!(Snapshot::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn two_snapshots_together_show_what_both_show() {
+        let [one, other] = ["2:9:2,5", "3:7:3,5"].map(|text| Snapshot::parse(text).unwrap());
+        let both = one.clone().and(&other);
+        assert_eq!(both.to_string(), "2:7:2,3,5");
+        for xid in 0..12 {
+            assert_eq!(both.shows(xid), one.shows(xid) && other.shows(xid), "{xid}");
+        }
+        assert_eq!(both.up_to(5).to_string(), "2:5:2,3");
+    }
+}
