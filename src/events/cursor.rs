@@ -62,12 +62,13 @@ const DIGITS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut numbers = vec![self.epoch as u64 as u128];
+        let mut numbers = vec![self.epoch.cast_unsigned()];
         let Sweep { done, begun } = &self.sweep;
         write_snapshot(&mut numbers, done);
         if let Some((reading, last)) = begun {
             write_snapshot(&mut numbers, reading);
-            numbers.extend([u128::from(last.xid), last.order_id.as_u128()]);
+            let (high, low) = last.order_id.as_u64_pair();
+            numbers.extend([last.xid, high, low]);
         }
         f.write_str(FORM)?;
         for mut number in numbers {
@@ -86,11 +87,11 @@ impl fmt::Display for Cursor {
 }
 
 /// Its open transactions come last, each as the distance to the one above.
-fn write_snapshot(numbers: &mut Vec<u128>, Snapshot { xmax, open }: &Snapshot) {
-    numbers.extend([u128::from(*xmax), open.len() as u128]);
+fn write_snapshot(numbers: &mut Vec<u64>, Snapshot { xmax, open }: &Snapshot) {
+    numbers.extend([*xmax, open.len() as u64]);
     let mut above = *xmax;
     for xid in open.iter().rev() {
-        numbers.push(u128::from(above.abs_diff(*xid)));
+        numbers.push(above.abs_diff(*xid));
         above = *xid;
     }
 }
@@ -99,25 +100,28 @@ impl Cursor {
     /// Reads what a cursor is displayed as, and no other spelling.
     pub fn parse(text: &str) -> Option<Self> {
         let mut digits = text.strip_prefix(FORM)?.bytes();
-        let epoch = u64::try_from(read_number(&mut digits)?).ok()?.cast_signed();
+        let epoch = read_number(&mut digits)?.cast_signed();
         let done = read_snapshot(&mut digits)?;
         let begun = if digits.len() == 0 {
             None
         } else {
             let reading = read_snapshot(&mut digits)?;
-            let xid = read_number(&mut digits)?.try_into().ok()?;
-            Some((reading, Position { xid, order_id: Uuid::from_u128(read_number(&mut digits)?) }))
+            let mut number = || read_number(&mut digits);
+            let (xid, high, low) = (number()?, number()?, number()?);
+            Some((reading, Position { xid, order_id: Uuid::from_u64_pair(high, low) }))
         };
         let cursor = Self { epoch, sweep: Sweep { done, begun } };
         (cursor.to_string() == text).then_some(cursor)
     }
 }
 
-fn read_number(digits: &mut std::str::Bytes<'_>) -> Option<u128> {
+// Unrolled in each of its callers it would be 9 KB of the component.
+#[inline(never)]
+fn read_number(digits: &mut std::str::Bytes<'_>) -> Option<u64> {
     let mut number = 0;
-    for shift in (0..u128::BITS).step_by(5) {
+    for shift in (0..u64::BITS).step_by(5) {
         let byte = digits.next()?;
-        let digit = DIGITS.iter().position(|digit| *digit == byte)? as u128;
+        let digit = DIGITS.iter().position(|digit| *digit == byte)? as u64;
         number |= (digit & 31) << shift;
         if digit < 32 {
             return Some(number);
@@ -127,12 +131,12 @@ fn read_number(digits: &mut std::str::Bytes<'_>) -> Option<u128> {
 }
 
 fn read_snapshot(digits: &mut std::str::Bytes<'_>) -> Option<Snapshot> {
-    let xmax = u64::try_from(read_number(digits)?).ok().filter(|xid| is_id(*xid))?;
+    let xmax = read_number(digits).filter(|xid| is_id(*xid))?;
     let count = usize::try_from(read_number(digits)?).ok().filter(|count| *count <= MAX_OPEN)?;
     let mut open = Vec::new();
     let mut above = xmax;
     for _ in 0..count {
-        let distance = u64::try_from(read_number(digits)?).ok().filter(|distance| *distance > 0)?;
+        let distance = read_number(digits).filter(|distance| *distance > 0)?;
         above = above.checked_sub(distance).filter(|xid| is_id(*xid))?;
         open.push(above);
     }

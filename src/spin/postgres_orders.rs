@@ -183,19 +183,20 @@ struct FeedRow {
 
 impl FeedRow {
     /// Reads the columns of `list_events.sql`, in their order.
-    fn read(row: Vec<DbValue>) -> Result<Self, StoreError> {
+    fn read(mut row: Vec<DbValue>) -> Result<Self, StoreError> {
         let broken = || StoreError::Broken("the feed has other columns than the statement names".into());
-        let columns: [DbValue; 14] = row.try_into().map_err(|_| broken())?;
-        let [DbValue::Int64(epoch), DbValue::Str(now), change @ ..] = columns else { return Err(broken()) };
+        let columns_of_order = row.split_off(row.len().min(5));
+        let [DbValue::Int64(epoch), DbValue::Str(now), change @ ..] = row.as_slice() else { return Err(broken()) };
         let event = match change {
-            [DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid), columns @ ..] => {
-                let at = DateTime::from_timestamp_millis(at_ms).ok_or_else(broken)?;
-                Some((found, Event { order: order(columns.into())?, at, xid: xid.parse().map_err(|_| broken())? }))
+            [DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid)] => {
+                let at = DateTime::from_timestamp_millis(*at_ms).ok_or_else(broken)?;
+                let xid = xid.parse().map_err(|_| broken())?;
+                Some((*found, Event { order: order(columns_of_order)?, at, xid }))
             }
             // No change was found.
             _ => None,
         };
-        Ok(Self { epoch, now: Snapshot::parse(&now).ok_or_else(broken)?, event })
+        Ok(Self { epoch: *epoch, now: Snapshot::parse(now).ok_or_else(broken)?, event })
     }
 }
 

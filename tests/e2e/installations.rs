@@ -21,10 +21,6 @@ impl Database {
         database
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     pub fn url(&self) -> String {
         let url = variable("DATABASE_URL");
         format!("{}/{}", url.rsplit_once('/').unwrap().0, self.name)
