@@ -13,7 +13,7 @@ use crate::order::Timestamp;
 use crate::pages;
 use crate::problem::Problem;
 use crate::settings::InvalidSetting;
-use crate::stores::{KeyStore, OrderStore};
+use crate::stores::{AnswerCache, OrderStore};
 use crate::trace::{Note, key_prefix};
 
 use documents::{document, page};
@@ -73,7 +73,7 @@ pub struct Received {
 
 /// Answers one request. Without a `backing`, since a setting does not parse, the pages still answer. The `body` is asked for
 /// only if the head is accepted, so that a client that waits with `Expect: 100-continue` need not send one in vain.
-pub async fn respond<K: KeyStore, O: OrderStore>(
+pub async fn respond<K: AnswerCache, O: OrderStore>(
     backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
@@ -110,7 +110,7 @@ pub async fn respond<K: KeyStore, O: OrderStore>(
     response
 }
 
-async fn answer<K: KeyStore, O: OrderStore>(
+async fn answer<K: AnswerCache, O: OrderStore>(
     backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
     client: &ClientName,
     route: Option<(&Route, &str)>,
@@ -136,7 +136,7 @@ async fn answer<K: KeyStore, O: OrderStore>(
     }
 }
 
-async fn readiness<K: KeyStore, O: OrderStore>(
+async fn readiness<K: AnswerCache, O: OrderStore>(
     backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
 ) -> Result<Response<Bytes>, Problem> {
     let (redis_up, check) = match backing {

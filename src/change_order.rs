@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// What became of a request to change an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum ChangeOutcome {
     /// This request changed the order; here it is.
     Made(Order),
     /// The order was already changed as asked, from the version that the request names.
@@ -30,23 +30,23 @@ pub async fn change_order(
     versions: &[i64],
     status: Status,
     now: Timestamp,
-) -> Result<Change, StoreError> {
+) -> Result<ChangeOutcome, StoreError> {
     // One statement decides. A concurrent change waits in it for the other one to commit, then finds another version.
     if let Some(order) = orders.change(client, id, versions, status, now).await? {
-        return Ok(Change::Made(order));
+        return Ok(ChangeOutcome::Made(order));
     }
 
     // Nothing was written. From here on the answer is only explained.
     let Some(order) = orders.find(client, id).await? else {
-        return Ok(Change::NotFound);
+        return Ok(ChangeOutcome::NotFound);
     };
     let is_repeat = order.status == status && versions.contains(&(order.version - 1));
     Ok(if is_repeat {
-        Change::Repeated(order)
+        ChangeOutcome::Repeated(order)
     } else if versions.contains(&order.version) && !status.sources().contains(&order.status) {
-        Change::NotAllowed(order.status)
+        ChangeOutcome::NotAllowed(order.status)
     } else {
         // Also where the order has come to a version named only after the first statement looked.
-        Change::MovedOn(order.version)
+        ChangeOutcome::MovedOn(order.version)
     })
 }

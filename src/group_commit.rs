@@ -25,7 +25,7 @@ pub trait Groupable: Clone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written<R> {
     /// The statement ran and gave this.
-    Settled(R),
+    Done(R),
     /// Its group failed: whether it was written is unknown.
     Unknown,
     /// Nothing was done, since it collides with one that is on its way or waits.
@@ -33,9 +33,9 @@ pub enum Written<R> {
 }
 
 /// The requests of one instance that write.
-pub struct GroupCommit<T, R>(RefCell<Lines<T, R>>);
+pub struct GroupCommit<T, R>(RefCell<Queue<T, R>>);
 
-struct Lines<T, R> {
+struct Queue<T, R> {
     waiting: VecDeque<Rc<Seat<T, R>>>,
     on_the_way: Vec<Rc<Seat<T, R>>>,
     /// The leader that those who wait are waiting for.
@@ -58,7 +58,7 @@ enum Stage<R> {
 
 impl<T, R> Default for GroupCommit<T, R> {
     fn default() -> Self {
-        Self(RefCell::new(Lines { waiting: VecDeque::new(), on_the_way: Vec::new(), leader: None, is_busy: false }))
+        Self(RefCell::new(Queue { waiting: VecDeque::new(), on_the_way: Vec::new(), leader: None, is_busy: false }))
     }
 }
 
@@ -74,7 +74,7 @@ impl<T: Groupable, R> GroupCommit<T, R> {
         statement: impl AsyncFnOnce(Vec<T>) -> Option<Vec<R>>,
         patience: impl Future<Output = ()>,
     ) -> Written<R> {
-        let Some(request) = Request::in_line(self, item) else { return Written::NotTried };
+        let Some(request) = Writer::enqueue(self, item) else { return Written::NotTried };
         if let Some(written) = poll_fn(|context| request.poll_turn(context)).await {
             return written;
         }
@@ -95,7 +95,7 @@ impl<T: Groupable, R> GroupCommit<T, R> {
             poll
         });
         for (seat, result) in group.seats.iter().zip(results.await.into_iter().flatten()) {
-            seat.tell(Written::Settled(result));
+            seat.tell(Written::Done(result));
         }
         drop(group);
         request.told()
@@ -103,9 +103,9 @@ impl<T: Groupable, R> GroupCommit<T, R> {
 
     /// The one that leads next may have left by the time it wakes: then it wakes the one behind it.
     fn wake_next(&self) {
-        let lines = self.0.borrow();
-        if lines.leader.is_none()
-            && let Some(next) = lines.waiting.front()
+        let queue = self.0.borrow();
+        if queue.leader.is_none()
+            && let Some(next) = queue.waiting.front()
         {
             next.wake();
         }
@@ -133,19 +133,19 @@ impl<T, R> Seat<T, R> {
 }
 
 /// A request that writes. It leaves the line when it is dropped.
-struct Request<'a, T: Groupable, R> {
+struct Writer<'a, T: Groupable, R> {
     commit: &'a GroupCommit<T, R>,
     seat: Rc<Seat<T, R>>,
 }
 
-impl<'a, T: Groupable, R> Request<'a, T, R> {
-    fn in_line(commit: &'a GroupCommit<T, R>, item: T) -> Option<Self> {
-        let mut lines = commit.0.borrow_mut();
-        if lines.waiting.iter().chain(&lines.on_the_way).any(|other| other.item.collides_with(&item)) {
+impl<'a, T: Groupable, R> Writer<'a, T, R> {
+    fn enqueue(commit: &'a GroupCommit<T, R>, item: T) -> Option<Self> {
+        let mut queue = commit.0.borrow_mut();
+        if queue.waiting.iter().chain(&queue.on_the_way).any(|other| other.item.collides_with(&item)) {
             return None;
         }
         let seat = Rc::new(Seat { item, stage: RefCell::new(Stage::Waits(None)) });
-        lines.waiting.push_back(seat.clone());
+        queue.waiting.push_back(seat.clone());
         Some(Self { commit, seat })
     }
 
@@ -154,8 +154,8 @@ impl<'a, T: Groupable, R> Request<'a, T, R> {
         if self.seat.is_told() {
             return Poll::Ready(Some(self.told()));
         }
-        let lines = self.commit.0.borrow();
-        if lines.leader.is_none() && lines.waiting.front().is_some_and(|first| Rc::ptr_eq(first, &self.seat)) {
+        let queue = self.commit.0.borrow();
+        if queue.leader.is_none() && queue.waiting.front().is_some_and(|first| Rc::ptr_eq(first, &self.seat)) {
             return Poll::Ready(None);
         }
         self.seat.stage.replace(Stage::Waits(Some(context.waker().clone())));
@@ -170,7 +170,7 @@ impl<'a, T: Groupable, R> Request<'a, T, R> {
     }
 }
 
-impl<T: Groupable, R> Drop for Request<'_, T, R> {
+impl<T: Groupable, R> Drop for Writer<'_, T, R> {
     fn drop(&mut self) {
         self.commit.0.borrow_mut().waiting.retain(|seat| !Rc::ptr_eq(seat, &self.seat));
         // It may have been woken to lead.
@@ -192,10 +192,10 @@ impl<'a, T: Groupable, R> Group<'a, T, R> {
     }
 
     fn take_those_who_wait(&mut self) {
-        let mut lines = self.commit.0.borrow_mut();
-        self.seats = lines.waiting.drain(..).collect();
-        lines.on_the_way.extend_from_slice(&self.seats);
-        lines.is_busy = self.seats.len() > 1;
+        let mut queue = self.commit.0.borrow_mut();
+        self.seats = queue.waiting.drain(..).collect();
+        queue.on_the_way.extend_from_slice(&self.seats);
+        queue.is_busy = self.seats.len() > 1;
     }
 
     fn is_own(&self, seat: &Rc<Seat<T, R>>) -> bool {

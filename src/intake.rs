@@ -18,7 +18,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::Settings;
-use crate::stores::{KeyStore, OrderStore, StoreError};
+use crate::stores::{AnswerCache, OrderStore, StoreError};
 use crate::trace::Note;
 
 pub use drain::drain;
@@ -141,7 +141,7 @@ pub fn overdue_after(settings: &Settings) -> Duration {
 }
 
 /// Answers a command as the `POST` that says the same.
-pub async fn answer<K: KeyStore, O: OrderStore>(
+pub async fn answer<K: AnswerCache, O: OrderStore>(
     backing: &Backing<'_, K, O>,
     command: &Command,
     at: Timestamp,

@@ -8,7 +8,7 @@
 //! - [`client`]: who calls, by which token
 //! - [`group_commit`]: orders that come together go to PostgreSQL together
 //! - [`insert_order`]: what an order does whose group failed
-//! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `KeyStore` and `OrderStore`
+//! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `AnswerCache` and `OrderStore`
 //! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
 //! - [`order`]: what an order is and how one is read from JSON
 //! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`

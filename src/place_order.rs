@@ -3,12 +3,12 @@
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Timestamp};
-use crate::stores::{KeyStore, OrderStore, Placement, StoreError};
+use crate::stores::{AnswerCache, OrderStore, Placement, StoreError};
 use uuid::Uuid;
 
 /// How a request to place an order was settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum PlaceOutcome {
     /// This request placed the order.
     Placed(Answer),
     /// An earlier request with this key and this order did; here is what it was answered, as Redis tells it.
@@ -24,14 +24,14 @@ pub enum Settled {
 /// `order_id` and `now` become the order's if this request is the first.
 /// An error means "unknown": the order may be placed or not, and the same request settles it.
 pub async fn place_order(
-    keys: &impl KeyStore,
+    keys: &impl AnswerCache,
     orders: &impl OrderStore,
     client: &ClientName,
     key: &IdempotencyKey,
     new_order: NewOrder,
     order_id: Uuid,
     now: Timestamp,
-) -> Result<Settled, StoreError> {
+) -> Result<PlaceOutcome, StoreError> {
     let fingerprint = Fingerprint::of(&new_order);
 
     // Redis may answer only what is certain: this key was given to this order.
@@ -39,7 +39,7 @@ pub async fn place_order(
     if let Some(record) = keys.find(client, key).await
         && record.fingerprint == fingerprint
     {
-        return Ok(Settled::ReplayedFromRedis(record.answer));
+        return Ok(PlaceOutcome::ReplayedFromRedis(record.answer));
     }
 
     // One statement decides. A concurrent duplicate waits in it on the unique index until the first one commits.
@@ -54,8 +54,8 @@ pub async fn place_order(
     keys.remember(client, key, &record).await;
 
     Ok(match (placed_here, record.fingerprint == fingerprint) {
-        (true, _) => Settled::Placed(record.answer),
-        (false, true) => Settled::ReplayedFromPostgres(record.answer),
-        (false, false) => Settled::KeyReused(record.answer.order_id),
+        (true, _) => PlaceOutcome::Placed(record.answer),
+        (false, true) => PlaceOutcome::ReplayedFromPostgres(record.answer),
+        (false, false) => PlaceOutcome::KeyReused(record.answer.order_id),
     })
 }

@@ -25,7 +25,7 @@ pub const PAGE_ROWS: usize = 1000;
 
 /// The fast memory of answers. Losing it, wholly or in part, must change no answer.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
-pub trait KeyStore {
+pub trait AnswerCache {
     /// The record under the client's `key`, or `None` where there is none that can be trusted.
     ///
     /// An error, a late answer and an unreadable record are all `None`: the implementation logs them.

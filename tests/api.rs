@@ -26,7 +26,7 @@ use order::api::MAX_BODY_BYTES;
 use order::client::ClientName;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::Status;
-use order::stores::{KeyStore, StoreError};
+use order::stores::{AnswerCache, StoreError};
 use order::trace::Note;
 use serde_json::{Value, json};
 use uuid::Uuid;

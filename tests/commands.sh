@@ -260,7 +260,7 @@ begin "the ACL rules of docs/operations.md are Redis', and allow what src/spin s
 rules=$(sed -n '/^ACL SETUSER /s/>PASSWORD/>secret/p' docs/operations.md)
 equal "$(wc -l <<<"$rules" | tr -d ' ')" 4
 equal "$(redis-cli -p "$REDIS_PORT" <<<"$rules" | sort -u)" OK
-for file in redis_keys redis_commands; do
+for file in redis_answers redis_commands; do
     for command in $(grep -oE '"(GET|SET|PING|X[A-Z]+)"' "src/spin/$file.rs" | tr -d '"' | tr '[:upper:]' '[:lower:]'); do
         contains "$(grep 'order-intake on' <<<"$rules") " " +$command"
         [ $file = redis_commands ] || contains "$(grep 'order on' <<<"$rules") " " +$command "

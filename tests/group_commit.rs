@@ -247,7 +247,7 @@ impl World {
                 happened.contains(&Event::Succeeds(own)) && !happened.contains(&Event::Cut(statements[own].leader))
             });
             match request.written.expect("request is answered") {
-                Written::Settled(result) => assert!(result == number && own.is_some(), "request {number} got {result}"),
+                Written::Done(result) => assert!(result == number && own.is_some(), "request {number} got {result}"),
                 Written::Unknown => assert!(own.is_some() && !succeeded, "request {number} has a result"),
                 Written::NotTried => assert!(own.is_none(), "request {number} was tried"),
             }
@@ -268,7 +268,7 @@ fn keep_busy(commit: &GroupCommit<Item, usize>) {
     assert!((0..3).all(|at| poll(at).is_pending()));
     Slot::fill(&first, Some(vec![0]));
     for at in 0..3 {
-        assert_eq!(poll(at), Poll::Ready(Written::Settled(at)));
+        assert_eq!(poll(at), Poll::Ready(Written::Done(at)));
     }
 }
 

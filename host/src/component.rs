@@ -18,10 +18,13 @@ use wasmtime::component::{HasSelf, InstancePre, Linker};
 use wasmtime::{Config, Engine, PoolingAllocationConfig};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p2::bindings::{cli, random};
+use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_http::handler::ProxyHandler;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::p3::bindings::{ServicePre, http};
+use wasmtime_wasi_http::p3::{WasiHttp, WasiHttpView};
 
 /// Instances alive at once, where memory is set aside for them.
 const INSTANCES: u32 = 1000;
@@ -122,10 +125,11 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     cli::terminal_stdout::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
     cli::terminal_stderr::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
     random::insecure_seed::add_to_linker::<_, WasiRandom>(&mut linker, |state| state.ctx().ctx.random())?;
-    wasmtime_wasi::p3::cli::add_to_linker(&mut linker)?;
-    wasmtime_wasi::p3::clocks::add_to_linker(&mut linker)?;
-    wasmtime_wasi::p3::random::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    p3::cli::stdin::add_to_linker::<_, WasiCli>(&mut linker, State::cli)?;
+    p3::clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(&mut linker, State::clocks)?;
+    p3::clocks::types::add_to_linker::<_, WasiClocks>(&mut linker, State::clocks)?;
+    p3::random::random::add_to_linker::<_, WasiRandom>(&mut linker, |state| state.ctx().ctx.random())?;
+    http::types::add_to_linker::<_, WasiHttp>(&mut linker, State::http)?;
     redis::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     pg::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     variables::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;

@@ -21,7 +21,7 @@ pub(super) async fn list_events(
     client: &ClientName,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Problem> {
-    let Asked { after, limit } = parse(query.unwrap_or_default())?;
+    let FeedQuery { after, limit } = parse(query.unwrap_or_default())?;
     let page = read_events(orders, client, after, limit.unwrap_or(DEFAULT_LIMIT)).await?;
     let (events, next) = page.ok_or(Problem::CursorExpired)?;
     let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
@@ -38,13 +38,13 @@ pub(super) async fn list_events(
 
 /// What a query asks for.
 #[derive(Default)]
-struct Asked {
+struct FeedQuery {
     after: Option<Cursor>,
     limit: Option<u32>,
 }
 
-fn parse(query: &str) -> Result<Asked, Problem> {
-    let mut asked = Asked::default();
+fn parse(query: &str) -> Result<FeedQuery, Problem> {
+    let mut asked = FeedQuery::default();
     for parameter in parameters(query) {
         let Parameter { name, value, .. } = parameter?;
         let is_first = match name.as_ref() {

@@ -31,7 +31,7 @@ pub(super) async fn list_orders(
     client: &ClientName,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Problem> {
-    let Asked { filter, limit, others } = parse(query.unwrap_or_default())?;
+    let ListQuery { filter, limit, others } = parse(query.unwrap_or_default())?;
     let found = orders.list(client, &filter, limit).await?;
     let page = Page { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
     let mut response = json_response(StatusCode::OK, to_json(&page)?, NO_STORE);
@@ -43,14 +43,14 @@ pub(super) async fn list_orders(
 }
 
 /// What a query asks for.
-struct Asked {
+struct ListQuery {
     filter: Filter,
     limit: u32,
     /// All parameters but the cursor, in the client's spelling, for the next page's query to begin with.
     others: String,
 }
 
-fn parse(text: &str) -> Result<Asked, Problem> {
+fn parse(text: &str) -> Result<ListQuery, Problem> {
     let mut filter = Filter::default();
     let mut others = String::new();
     let mut limit = None;
@@ -88,5 +88,5 @@ fn parse(text: &str) -> Result<Asked, Problem> {
             return Err(refused("is given more than once"));
         }
     }
-    Ok(Asked { filter, limit: limit.unwrap_or(DEFAULT_LIMIT), others })
+    Ok(ListQuery { filter, limit: limit.unwrap_or(DEFAULT_LIMIT), others })
 }

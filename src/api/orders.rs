@@ -7,20 +7,20 @@ use uuid::Uuid;
 use super::head::{require_length, require_media_type};
 use super::preconditions::{Precondition, etag, judge, named_versions};
 use super::{Backing, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified};
-use crate::change_order::{Change, change_order};
+use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
 use crate::order::{NewOrder, Order, Status};
-use crate::place_order::{Settled, place_order};
+use crate::place_order::{PlaceOutcome, place_order};
 use crate::problem::{MERGE_PATCH, Problem};
-use crate::stores::{KeyStore, OrderStore};
+use crate::stores::{AnswerCache, OrderStore};
 use crate::trace::{Note, Outcome};
 
 /// A client keeps its orders to itself, and asks each time whether they are still the same. A proxy that compresses them
 /// would weaken or change the tag.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache, no-transform");
 
-pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
+pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
     backing: &Backing<'_, K, O>,
     client: &ClientName,
     key: Result<IdempotencyKey, Problem>,
@@ -33,10 +33,10 @@ pub(super) async fn create_order<K: KeyStore, O: OrderStore>(
     let received = bounded(body.await?)?;
     let new_order = NewOrder::parse(&received.body)?;
     match place_order(backing.keys, backing.orders, client, &key, new_order, received.order_id, received.at).await? {
-        Settled::Placed(answer) => created(answer, "false", Outcome::Placed),
-        Settled::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
-        Settled::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
-        Settled::KeyReused(order_id) => Err(Problem::IdempotencyKeyReused { order_id }),
+        PlaceOutcome::Placed(answer) => created(answer, "false", Outcome::Placed),
+        PlaceOutcome::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
+        PlaceOutcome::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
+        PlaceOutcome::KeyReused(order_id) => Err(Problem::IdempotencyKeyReused { order_id }),
     }
 }
 
@@ -79,11 +79,11 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     let received = bounded(body.await?)?;
     let status = Status::parse_patch(&received.body)?;
     match change_order(backing.orders, client, id, &versions, status, received.at).await? {
-        Change::Made(order) => changed(&order, Outcome::Changed),
-        Change::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
-        Change::NotFound => Err(Problem::OrderNotFound),
-        Change::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
-        Change::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
+        ChangeOutcome::Made(order) => changed(&order, Outcome::Changed),
+        ChangeOutcome::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
+        ChangeOutcome::NotFound => Err(Problem::OrderNotFound),
+        ChangeOutcome::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
+        ChangeOutcome::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
     }
 }
 

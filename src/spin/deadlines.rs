@@ -1,4 +1,4 @@
-//! Deadlines of host calls, by the one timer of the instance.
+//! RequestClock of host calls, by the one timer of the instance.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -16,12 +16,12 @@ thread_local! {
 }
 
 /// The deadlines of one request.
-pub struct Deadlines {
+pub struct RequestClock {
     /// When the clock was read last, which is a host call as well: a call begins when the one before it ended.
     read_at: Cell<Instant>,
 }
 
-impl Deadlines {
+impl RequestClock {
     /// Of a request that began then.
     pub fn from(started: Instant) -> Self {
         Self { read_at: Cell::new(started) }

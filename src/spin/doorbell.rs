@@ -8,10 +8,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Method, Response};
 
-use super::deadlines::Deadlines;
+use super::deadlines::RequestClock;
 use super::postgres_orders::PostgresOrderStore;
+use super::redis_answers::RedisAnswerCache;
 use super::redis_commands::RedisCommands;
-use super::redis_keys::RedisKeyStore;
 use super::{now, order_id, print, settings, timestamp};
 use crate::api::Backing;
 use crate::intake::{self, COMMANDS, Command};
@@ -32,8 +32,8 @@ async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
 
 async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
-    let deadlines = Deadlines::from(started);
-    let (keys, orders) = (RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
+    let deadlines = RequestClock::from(started);
+    let (keys, orders) = (RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
     let backing = Backing { clients: &settings.clients, keys: &keys, orders: &orders };
     let response = intake::answer(&backing, command, timestamp(began), order_id(began)).await;
     let (redis, postgres) = (keys.spent(), orders.spent());

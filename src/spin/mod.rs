@@ -21,10 +21,10 @@ use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{DEFAULT_BODY_DEADLINE, InvalidSetting, Settings, VARIABLES};
 use crate::trace::{self, Measured, Note};
-use deadlines::Deadlines;
+use deadlines::RequestClock;
 use messages::Body;
 use postgres_orders::PostgresOrderStore;
-use redis_keys::RedisKeyStore;
+use redis_answers::RedisAnswerCache;
 
 mod deadlines;
 #[expect(unsafe_code, reason = "the SDK's macro exports the handler with it")]
@@ -33,8 +33,8 @@ mod messages;
 mod postgres_inserts;
 mod postgres_orders;
 mod postgres_sessions;
+mod redis_answers;
 mod redis_commands;
-mod redis_keys;
 mod redis_replies;
 
 /// Most bytes of a client's body that are read and thrown away.
@@ -56,11 +56,11 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
     let settings = settings().await;
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
-    let deadlines = Deadlines::from(started);
+    let deadlines = RequestClock::from(started);
     let is_open = settings.as_ref().is_ok_and(|settings| settings.clients.is_open());
     let (head, mut body) = messages::receive(request, !is_open);
     let stores = settings.as_ref().map(|settings| {
-        (&settings.clients, RedisKeyStore::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
+        (&settings.clients, RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
     });
     let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
 
@@ -93,7 +93,7 @@ async fn handle(request: types::Request) -> Response<Bytes> {
 /// The whole body, within its deadline, with the time and an id of the moment at which it was there.
 async fn received(
     body: &mut Body,
-    deadlines: &Deadlines,
+    deadlines: &RequestClock,
     due: Instant,
     wall_clock: impl FnOnce() -> Duration,
 ) -> Result<Received, Problem> {

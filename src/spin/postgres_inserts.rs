@@ -10,8 +10,8 @@ use serde::Serialize;
 use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
 
-use super::deadlines::Deadlines;
-use super::postgres_sessions::{Failure, Pool};
+use super::deadlines::RequestClock;
+use super::postgres_sessions::{Database, Failure};
 use super::warn;
 use crate::client::ClientName;
 use crate::group_commit::{GroupCommit, Groupable, Written};
@@ -57,35 +57,35 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(2);
 
 /// Places `row`, if nobody has placed its key.
-pub async fn place(pool: &Pool<'_>, deadlines: &Deadlines, row: Row) -> Result<Placement, StoreError> {
+pub async fn place(database: &Database<'_>, deadlines: &RequestClock, row: Row) -> Result<Placement, StoreError> {
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
-    let statement = async |rows: Vec<_>| place_together(pool, &rows).await;
+    let statement = async |rows: Vec<_>| place_together(database, &rows).await;
     let pause = async |time| _ = deadlines.until(Instant::now() + time, pending::<()>()).await;
     let shared = match writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await {
-        Written::Settled(Some(result)) => Shared::Settled(result),
-        Written::Settled(None) | Written::NotTried => Shared::WroteNothing,
+        Written::Done(Some(result)) => Shared::Settled(result),
+        Written::Done(None) | Written::NotTried => Shared::WroteNothing,
         Written::Unknown => Shared::Unknown,
     };
     let is_placed = async {
-        let placements = are_placed(pool, slice::from_ref(&row)).await?;
+        let placements = are_placed(database, slice::from_ref(&row)).await?;
         Ok(placements == [Placement::Placed])
     };
-    insert_order(shared, place_alone(pool, &row), is_placed).await
+    insert_order(shared, place_alone(database, &row), is_placed).await
 }
 
 /// Places all of `rows` by one statement. `None` if it failed and may have written them.
-async fn place_together(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupResult>> {
+async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupResult>> {
     if let [row] = rows {
-        return Some(vec![Some(place_alone(pool, row).await)]);
+        return Some(vec![Some(place_alone(database, row).await)]);
     }
     let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
     let parameters = || vec![ParameterValue::Jsonb(json.clone())];
-    let inserted = pool.execute(include_str!("sql/place_orders.sql"), &parameters).await;
+    let inserted = database.execute(include_str!("sql/place_orders.sql"), &parameters).await;
     let wrote_nothing = matches!(&inserted, Err(failure) if failure.sqlstate() == Some(LOCK_TIMEOUT));
     let placements = match inserted {
         Ok(count) if count == rows.len() as u64 => Ok(vec![Placement::Placed; rows.len()]),
         // The count alone does not say which of the keys were taken, and to have them returned would cost every group more.
-        Ok(_) => are_placed(pool, rows).await,
+        Ok(_) => are_placed(database, rows).await,
         Err(failure) => Err(failure),
     };
     match placements {
@@ -97,7 +97,7 @@ async fn place_together(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupRe
     }
 }
 
-async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, StoreError> {
+async fn place_alone(database: &Database<'_>, row: &Row) -> Result<Placement, StoreError> {
     let (order, placed) = (&row.order, &row.order.placed);
     let items = to_json(&placed.items);
     let text = |value: &str| ParameterValue::Str(value.to_owned());
@@ -115,7 +115,7 @@ async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, StoreError
             text(row.client.as_str()),
         ]
     };
-    match pool.execute(include_str!("sql/place_order.sql"), &parameters).await {
+    match database.execute(include_str!("sql/place_order.sql"), &parameters).await {
         Ok(0) => Ok(Placement::KeyTaken),
         Ok(_) => Ok(Placement::Placed),
         Err(failure) => match failure.sqlstate() {
@@ -128,10 +128,10 @@ async fn place_alone(pool: &Pool<'_>, row: &Row) -> Result<Placement, StoreError
 }
 
 /// Which of `rows` are there under their own ids: the keys of the others were taken before.
-async fn are_placed(pool: &Pool<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
+async fn are_placed(database: &Database<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
     let array = |value: fn(&Row) -> String| ParameterValue::ArrayStr(rows.iter().map(|row| Some(value(row))).collect());
     let parameters = || vec![array(|row| row.client.as_str().to_owned()), array(|row| row.order.id.to_string())];
-    let found = pool.query(include_str!("sql/find_placed.sql"), &parameters).await?;
+    let found = database.query(include_str!("sql/find_placed.sql"), &parameters).await?;
     let is_found = |id: Uuid| {
         let id = id.to_string();
         found.iter().any(|columns| matches!(columns.first(), Some(DbValue::Uuid(found)) if *found == id))

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
 
-use super::deadlines::Deadlines;
+use super::deadlines::RequestClock;
 use super::postgres_inserts::{Row, place};
 use super::postgres_sessions::{Failure, Parameters, PostgresSessions};
 use crate::client::ClientName;
@@ -23,11 +23,11 @@ const SCHEMA: &str = "20261129000000_create_orders";
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
     sessions: PostgresSessions<'a>,
-    deadlines: &'a Deadlines,
+    deadlines: &'a RequestClock,
 }
 
 impl<'a> PostgresOrderStore<'a> {
-    pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
+    pub fn new(settings: &'a Settings, deadlines: &'a RequestClock) -> Self {
         Self { sessions: PostgresSessions::new(settings, deadlines), deadlines }
     }
 
@@ -37,7 +37,7 @@ impl<'a> PostgresOrderStore<'a> {
     }
 
     async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.sessions.run(async |pool| pool.query(sql, parameters).await).await
+        self.sessions.run(async |database| database.query(sql, parameters).await).await
     }
 }
 
@@ -50,7 +50,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         let row = Row { client: client.clone(), key: key.clone(), fingerprint, order: order.clone() };
-        self.sessions.run(async |pool| Ok(place(pool, self.deadlines, row).await)).await?
+        self.sessions.run(async |database| Ok(place(database, self.deadlines, row).await)).await?
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 // The interface itself: the SDK's wrapper reads a certificate from a file too, which is 24 KB of the component.
 use spin_sdk::pg::wit::postgres::{Connection, ConnectionBuilder, DbValue, Error, ParameterValue, QueryError};
 
-use super::deadlines::Deadlines;
+use super::deadlines::RequestClock;
 use crate::settings::Settings;
 use crate::stores::StoreError;
 
@@ -21,15 +21,15 @@ pub type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
 /// Runs the statements of one request, each call to the store under the deadline.
 pub struct PostgresSessions<'a> {
     settings: &'a Settings,
-    deadlines: &'a Deadlines,
+    deadlines: &'a RequestClock,
     spent: Cell<Duration>,
 }
 
-/// The host's pool. Only [`PostgresSessions::run`] gives it out, so that no statement is without a deadline.
-pub struct Pool<'a>(&'a Settings);
+/// The host's database. Only [`PostgresSessions::run`] gives it out, so that no statement is without a deadline.
+pub struct Database<'a>(&'a Settings);
 
 impl<'a> PostgresSessions<'a> {
-    pub fn new(settings: &'a Settings, deadlines: &'a Deadlines) -> Self {
+    pub fn new(settings: &'a Settings, deadlines: &'a RequestClock) -> Self {
         Self { settings, deadlines, spent: Cell::new(Duration::ZERO) }
     }
 
@@ -39,14 +39,14 @@ impl<'a> PostgresSessions<'a> {
     }
 
     /// Runs `work`, which is one call to the store, within the deadline.
-    pub async fn run<T>(&self, work: impl AsyncFnOnce(&Pool<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work(&Pool(self.settings))).await;
+    pub async fn run<T>(&self, work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work(&Database(self.settings))).await;
         self.spent.set(self.spent.get() + took);
         result.unwrap_or(Err(Failure::Late(self.settings.pg_deadline.as_millis())))
     }
 }
 
-impl Pool<'_> {
+impl Database<'_> {
     /// Runs a statement for its row count, which costs less than rows do.
     pub async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
         self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use spin_sdk::redis::{Error, RedisParameter, RedisResult};
 
-use super::deadlines::Deadlines;
-use super::redis_keys::{connection, forget};
+use super::deadlines::RequestClock;
+use super::redis_answers::{connection, forget};
 use super::redis_replies::keeps_connection;
 use super::{now, print, timestamp};
 use crate::intake::{
@@ -31,7 +31,7 @@ impl<'a> RedisCommands<'a> {
 
     /// Runs one command of Redis within the deadline.
     async fn call(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
-        let (deadlines, used) = (Deadlines::from(Instant::now()), Cell::new(None));
+        let (deadlines, used) = (RequestClock::from(Instant::now()), Cell::new(None));
         let arguments: Vec<_> = arguments.iter().map(Argument::parameter).collect();
         let (result, _) = deadlines
             .within(self.0.redis_deadline, async {

@@ -26,6 +26,10 @@ impl Database {
         format!("{}/{}", url.rsplit_once('/').unwrap().0, self.name)
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub async fn owner(&self) -> tokio_postgres::Client {
         session(&self.url()).await
     }

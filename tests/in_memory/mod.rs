@@ -17,7 +17,7 @@ use order::order::{Order, Status, Timestamp};
 use order::problem::Problem;
 use order::settings::InvalidSetting;
 use order::stores::{
-    Event, Events, Filter, KeyStore, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, Snapshot,
+    AnswerCache, Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, Snapshot,
     StoreError, Sweep,
 };
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
 
 #[derive(Default)]
-pub struct MemoryKeys {
+pub struct MemoryAnswers {
     pub records: RefCell<BTreeMap<String, Vec<u8>>>,
     pub is_down: Cell<bool>,
 }
@@ -35,7 +35,7 @@ pub fn redis_key(client: &ClientName, key: &IdempotencyKey) -> String {
     format!("{}:{}", client.as_str(), key.as_str())
 }
 
-impl KeyStore for MemoryKeys {
+impl AnswerCache for MemoryAnswers {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
         if self.is_down.get() {
             return None;
@@ -254,7 +254,7 @@ fn until_full() -> impl FnMut(&Order) -> bool {
 
 #[derive(Default)]
 pub struct TestApp {
-    pub keys: MemoryKeys,
+    pub keys: MemoryAnswers,
     pub orders: MemoryOrders,
     pub requests: Cell<u128>,
     /// The id and the time of every further request; else each has its own.
@@ -290,7 +290,7 @@ impl TestApp {
         respond(self.backing(&clients).as_ref(), &Request::from_parts(head, ()), received).await
     }
 
-    fn backing<'a>(&'a self, clients: &'a Clients) -> Result<Backing<'a, MemoryKeys, MemoryOrders>, InvalidSetting> {
+    fn backing<'a>(&'a self, clients: &'a Clients) -> Result<Backing<'a, MemoryAnswers, MemoryOrders>, InvalidSetting> {
         match self.invalid_setting.get() {
             None => Ok(Backing { clients, keys: &self.keys, orders: &self.orders }),
             Some(name) => Err(InvalidSetting { name, reason: "is wrong".to_owned() }),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use order::client::ClientName;
 use order::idempotency::{IdempotencyKey, KeyRecord};
-use order::stores::{KeyStore, OrderStore, StoreError};
+use order::stores::{AnswerCache, OrderStore, StoreError};
 
 use crate::laws::{self, SharedStores, Write, record_of};
 use crate::stores::{OnItsWay, Phase, Stores, Values};
@@ -85,7 +85,7 @@ fn number_of(call: &OnItsWay) -> usize {
 }
 
 impl laws::Stores for Model {
-    fn keys(&self) -> &impl KeyStore {
+    fn keys(&self) -> &impl AnswerCache {
         &self.wire
     }
 

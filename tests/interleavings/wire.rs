@@ -10,7 +10,7 @@ use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
 use order::insert_order::{Shared, insert_order};
 use order::intake::{Command, CommandId, CommandResult, Commands, Overdue};
 use order::order::{Order, Status, Timestamp};
-use order::stores::{Events, Filter, KeyStore, OrderStore, Page, Placement, StoreError, Sweep};
+use order::stores::{AnswerCache, Events, Filter, OrderStore, Page, Placement, StoreError, Sweep};
 use uuid::Uuid;
 
 /// A client's key.
@@ -169,7 +169,7 @@ macro_rules! read {
     };
 }
 
-impl KeyStore for Wire {
+impl AnswerCache for Wire {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
         read!(Entry)(self.ask(Call::Get(Key::new(client, key))).await).expect("a reply to GET")
     }

@@ -12,7 +12,7 @@ mod postgres_orders;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 mod real;
-mod redis_keys;
+mod redis_answers;
 mod redis_refusals;
 mod schema;
 mod stored_rows;
@@ -24,10 +24,10 @@ mod memory {
     use super::laws::{Stores, Transactions, Write, at, changed};
     use order::client::ClientName;
     use order::idempotency::{Fingerprint, IdempotencyKey};
-    use order::stores::{KeyStore, OrderStore, StoreError};
+    use order::stores::{AnswerCache, OrderStore, StoreError};
 
     impl Stores for TestApp {
-        fn keys(&self) -> &impl KeyStore {
+        fn keys(&self) -> &impl AnswerCache {
             &self.keys
         }
 

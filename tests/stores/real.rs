@@ -5,12 +5,12 @@ use order::client::ClientName;
 use order::idempotency::IdempotencyKey;
 use order::order::Order;
 use order::settings::Settings;
-use order::stores::{KeyStore, OrderStore};
+use order::stores::{AnswerCache, OrderStore};
 
 use super::laws::{SharedStores, Stores, Transactions, Write};
 use super::postgres_orders::{PostgresOrders, Transaction};
 use super::proxy::Proxy;
-use super::redis_keys::RedisKeys;
+use super::redis_answers::RedisKeys;
 
 pub struct RealStores {
     keys: RedisKeys,
@@ -67,7 +67,7 @@ impl RealStores {
 }
 
 impl Stores for RealStores {
-    fn keys(&self) -> &impl KeyStore {
+    fn keys(&self) -> &impl AnswerCache {
         &self.keys
     }
 

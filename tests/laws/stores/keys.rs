@@ -1,11 +1,11 @@
-//! The laws of `KeyStore`.
+//! The laws of `AnswerCache`.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
-use order::stores::KeyStore;
+use order::stores::AnswerCache;
 use uuid::Uuid;
 
 use super::{Stores, fresh_client, key};

@@ -12,7 +12,7 @@ use chrono::DateTime;
 use order::client::ClientName;
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Item, NewOrder, Order, Status, Timestamp};
-use order::stores::{Filter, KeyStore, OrderStore, PAGE_BYTES, Placement, StoreError};
+use order::stores::{AnswerCache, Filter, OrderStore, PAGE_BYTES, Placement, StoreError};
 use uuid::Uuid;
 
 pub mod feed;
@@ -24,7 +24,7 @@ pub mod orders;
 
 /// A pair of stores, and what may befall them.
 pub trait Stores {
-    fn keys(&self) -> &impl KeyStore;
+    fn keys(&self) -> &impl AnswerCache;
     fn orders(&self) -> &impl OrderStore;
 
     /// The bytes that are kept under the client's key.

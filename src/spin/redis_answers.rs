@@ -7,37 +7,37 @@ use std::time::{Duration, Instant};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 use spin_sdk::wasip3::wit_bindgen;
 
-use super::deadlines::Deadlines;
+use super::deadlines::RequestClock;
 use super::redis_replies::keeps_connection;
 use super::warn;
 use crate::client::ClientName;
 use crate::idempotency::{IdempotencyKey, KeyRecord};
 use crate::settings::Settings;
-use crate::stores::KeyStore;
+use crate::stores::AnswerCache;
 
 thread_local! {
     /// Multiplexed, so requests share it. A request that finds none opens one, and the later one is kept.
     static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
     /// Until when this instance leaves a Redis alone that did not answer.
-    static RESTS_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    static BACKS_OFF_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// How long a Redis that did not answer in time is not asked by this instance. Each time it is asked costs a request the
 /// whole deadline: at 250 ms in 5 s that is a twentieth of the time, and a Redis that is back is used within 5 s.
-const REST: Duration = Duration::from_secs(5);
+const BACK_OFF: Duration = Duration::from_secs(5);
 
-/// The `KeyStore` of one request.
-pub struct RedisKeyStore<'a> {
+/// The `AnswerCache` of one request.
+pub struct RedisAnswerCache<'a> {
     settings: &'a Rc<Settings>,
-    deadlines: &'a Deadlines,
+    deadlines: &'a RequestClock,
     /// How long this request has waited.
     spent: Cell<Duration>,
     /// Whether it found no Redis to connect to. It does not try again.
     unreachable: Cell<bool>,
 }
 
-impl<'a> RedisKeyStore<'a> {
-    pub fn new(settings: &'a Rc<Settings>, deadlines: &'a Deadlines) -> Self {
+impl<'a> RedisAnswerCache<'a> {
+    pub fn new(settings: &'a Rc<Settings>, deadlines: &'a RequestClock) -> Self {
         Self { settings, deadlines, spent: Cell::new(Duration::ZERO), unreachable: Cell::new(false) }
     }
 
@@ -54,7 +54,7 @@ impl<'a> RedisKeyStore<'a> {
         command: impl FnOnce(Rc<Connection>) -> F,
     ) -> Option<T> {
         let deadline = self.settings.redis_deadline;
-        if self.unreachable.get() || is_resting() {
+        if self.unreachable.get() || is_backing_off() {
             return None;
         }
         let used = Cell::new(None);
@@ -76,7 +76,7 @@ impl<'a> RedisKeyStore<'a> {
                 if let Some(connection) = used {
                     forget(connection);
                 }
-                rest(deadline);
+                back_off(deadline);
                 return None;
             }
         };
@@ -107,10 +107,10 @@ pub async fn connection(settings: &Settings) -> Result<Rc<Connection>, Error> {
 }
 
 /// Leaves Redis alone for a while. Of requests that waited side by side, the first one says so.
-fn rest(waited: Duration) {
-    if !is_resting() {
-        RESTS_UNTIL.set(Some(Instant::now() + REST));
-        let (waited, rest) = (waited.as_millis(), REST.as_secs());
+fn back_off(waited: Duration) {
+    if !is_backing_off() {
+        BACKS_OFF_UNTIL.set(Some(Instant::now() + BACK_OFF));
+        let (waited, rest) = (waited.as_millis(), BACK_OFF.as_secs());
         warn("redis left alone", &format!("no answer within {waited} ms; this instance asks again in {rest} s"));
     }
 }
@@ -122,12 +122,12 @@ pub fn forget(broken: Rc<Connection>) {
     });
 }
 
-fn is_resting() -> bool {
+fn is_backing_off() -> bool {
     // To read the clock is a host call, so it is read only where there was something to rest from.
-    RESTS_UNTIL.get().is_some_and(|until| Instant::now() < until)
+    BACKS_OFF_UNTIL.get().is_some_and(|until| Instant::now() < until)
 }
 
-impl KeyStore for RedisKeyStore<'_> {
+impl AnswerCache for RedisAnswerCache<'_> {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
         // Not by `get`, whose span would carry the whole key.
         let arguments = [self.redis_key(client, key)];
@@ -152,10 +152,10 @@ impl KeyStore for RedisKeyStore<'_> {
             RedisParameter::Binary(b"EX".to_vec()),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
         ];
-        let (settings, deadlines) = (self.settings.clone(), Deadlines::from(self.deadlines.read_at()));
+        let (settings, deadlines) = (self.settings.clone(), RequestClock::from(self.deadlines.read_at()));
         let unreachable = self.unreachable.clone();
         wit_bindgen::spawn(async move {
-            let keys = RedisKeyStore { unreachable, ..RedisKeyStore::new(&settings, &deadlines) };
+            let keys = RedisAnswerCache { unreachable, ..RedisAnswerCache::new(&settings, &deadlines) };
             keys.call("redis set failed", async |redis| redis.execute("SET", arguments).await).await;
         });
     }

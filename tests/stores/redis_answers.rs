@@ -1,9 +1,9 @@
-//! `KeyStore` over the real Redis, with the component's commands.
+//! `AnswerCache` over the real Redis, with the component's commands.
 
 use order::client::ClientName;
 use order::idempotency::{IdempotencyKey, KeyRecord};
 use order::settings::Settings;
-use order::stores::KeyStore;
+use order::stores::AnswerCache;
 use redis::{Client, Cmd, FromRedisValue, RedisResult, cmd};
 
 pub struct RedisKeys {
@@ -45,7 +45,7 @@ impl RedisKeys {
     }
 }
 
-impl KeyStore for RedisKeys {
+impl AnswerCache for RedisKeys {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
         KeyRecord::decode(client, key, &self.get(client, key).await.ok()??)
     }
