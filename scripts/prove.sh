@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long proof, whose figures stand in docs/reliability.md: every interleaving of a few requests, crash points, a lying
+# The long proof of docs/reliability.md: every interleaving of a few requests, crash points, a lying
 # Redis, clients that leave, restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
 #   scripts/prove.sh [--brief] [--storms N] [--seconds S] [--seed SEED] [--cuts N] [--failovers N]
 # The bundled host serves, RUNTIME=spin takes Spin, where no host call can be made to fail.

@@ -1,5 +1,6 @@
 //! Every schedule. Two that lead to the same state go on alike, so each state is entered once, and the schedules from it are
-//! counted once.
+//! counted once. An explorer that runs each schedule from its start, such as Shuttle, would need a thousand years for two
+//! requests at a million schedules a second.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
