@@ -40,6 +40,7 @@ if ! PATH=$PATH:/usr/sbin command -v nginx >/dev/null; then
 fi
 scripts/lib/toolchain.sh
 step scripts/lib/versions.sh
+step scripts/lib/prose.py
 # Early, so that what a machine lacks is said before anything is built.
 step scripts/lib/npm.sh
 step scripts/verify-deploy.sh

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Checks the pages: words that have a plainer one, links and anchors that lead nowhere, and how long each page is.
+
+Prints `file:line: what it found: what to write instead`. An argument is another folder with pages.
+"""
+import re
+import sys
+from pathlib import Path
+
+WORDS = {"README.md": 900, "CONTRIBUTING.md": 650, "CHANGELOG.md": 450, "deploy/README.md": 1500, "docs/idempotency.md": 1400,
+         "docs/queues.md": 1600, "docs/architecture.md": 2600, "docs/operations.md": 3000, "docs/reliability.md": 2300,
+         "docs/performance.md": 1100, "docs/upstream.md": 700, "docs/homework.ru.md": 900}
+ALL_WORDS, README_LINES = 16000, 140
+# What stays out of the prose, and what to write instead.
+INSTEAD = {re.compile(rf"(?<![-\w])({habit})(?![-\w])", re.I): instead for habit, instead in {
+    r"(?<!lag )(?<!lags )behind(?! (an?|the)? ?(load balancer|ingress|firewall|gateway|pgbouncer|prox))": "after",
+    r"stands(?! for)": "is", r"tells?|says?": "shows, reports, prints", r"where (none|nothing|no|there|it has|they have)": "if",
+    r"whoever|nobody|anybody|who comes|(those|one) who": "a named actor", r"whose an? \w+ is": "a noun phrase, such as key scope",
+    r"anew": "again", r"for good": "permanently", r"of that(?=[.,;:])": "the thing itself", r"what (came|comes|becomes) of": "the result",
+    r"on (the|its|their) way": "in flight", r"in the end": "finally", r"goes (at once|alone|on alone)": "is sent immediately, alone",
+    r"rides?": "is batched", r"laxer": "weaker", r"everybody's": "global", r"(is|are) not there": "is invisible, is missing",
+    r"is no (failure|error|fault|reason)": "is not a, is not an", r"decides? (speed|truth)": "makes it fast, is the source of truth",
+}.items()}
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```", "", page.read_text()), re.M)
+    names = [re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading)).strip().lower().replace(" ", "-") for heading in headings]
+    return {name if name not in names[:at] else f"{name}-{names[:at].count(name)}" for at, name in enumerate(names)}
+
+
+def faults(name):
+    text = (root / name).read_text()
+    if len(text.split()) > WORDS.get(name, 0):
+        yield f"1: {len(text.split())} words: at most {WORDS.get(name, 'none, until scripts/lib/prose.py gives the page a budget')}"
+    if name == "README.md" and text.count("\n") > README_LINES:
+        yield f"{text.count(chr(10))}: {text.count(chr(10))} lines: at most {README_LINES}"
+    # Code is cut out, but for its line ends, which count the lines.
+    for number, line in enumerate(re.sub(r"(?ms)^```.*?^```|`[^`\n]*`", lambda code: "\n" * code[0].count("\n"), text).split("\n"), 1):
+        for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", line):
+            page = (root / name).parent / target if target else root / name
+            if not page.exists() or (anchor and anchor not in anchors(page)):
+                yield f"{number}: {target}{'#' * bool(anchor)}{anchor}: no such page or heading"
+        if name not in ("CHANGELOG.md", "docs/homework.ru.md"):
+            for habit, instead in INSTEAD.items():
+                yield from (f"{number}: {found[0]}: {instead}" for found in habit.finditer(re.sub(r"\]\([^)]*\)", "]", line)))
+
+
+root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+pages = sorted({*WORDS, *(str(page.relative_to(root)) for page in root.glob("docs/*.md"))})
+found = [f"{name}:{fault}" for name in pages for fault in faults(name)]
+words = sum(len((root / name).read_text().split()) for name in pages)
+print(*found, f"prose: {words} words in {len(pages)} pages, of which {ALL_WORDS} are allowed", sep="\n")
+sys.exit(bool(found) or words > ALL_WORDS)
