@@ -37,6 +37,7 @@ BEGIN
     IF current_setting('order.is_direct', true) IS NULL THEN
         RAISE 'DATABASE_URL leads through a pooler or has options of its own; it has to name PostgreSQL itself';
     ELSIF getdatabaseencoding() <> 'UTF8' THEN
+        -- LATIN1 cannot hold every order, and SQL_ASCII counts bytes as characters.
         RAISE 'the encoding is %, and orders need UTF8: CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0', getdatabaseencoding();
     ELSIF NOT pg_try_advisory_lock(hashtextextended('order/schema_migrations', 0)) THEN
         RAISE lock_not_available USING MESSAGE = 'another migration runs';
