@@ -129,7 +129,7 @@ fn is_backing_off() -> bool {
 
 impl AnswerCache for RedisAnswerCache<'_> {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
-        // Not by `get`, whose span would carry the whole key.
+        // By `execute`, so that it is decided here what a reply of another type means: a miss.
         let arguments = [self.redis_key(client, key)];
         let reply = self.call("redis get failed", async |redis| redis.execute("GET", arguments).await).await?;
         let bytes = match reply.into_iter().next() {
