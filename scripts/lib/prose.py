@@ -49,6 +49,7 @@ def faults(name):
 root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 pages = sorted({*WORDS, *(str(page.relative_to(root)) for page in root.glob("docs/*.md"))})
 found = [f"{name}:{fault}" for name in pages for fault in faults(name)]
-words = sum(len((root / name).read_text().split()) for name in pages)
-print(*found, f"prose: {words} words in {len(pages)} pages, of which {ALL_WORDS} are allowed", sep="\n")
+# README has its own limit, in lines.
+words = sum(len((root / name).read_text().split()) for name in pages if name != "README.md")
+print(*found, f"prose: {words} words beside README, of which {ALL_WORDS} are allowed", sep="\n")
 sys.exit(bool(found) or words > ALL_WORDS)
