@@ -1,11 +1,11 @@
-//! How an order gets into the store by one statement or by two: first with other orders, then alone if that did not settle it.
+//! Inserts an order in one or two statements: first in a batch, then alone if the batch did not settle it.
 
 use crate::stores::{Placement, StoreError};
 
-/// What came of the statement that the order shared with others.
+/// The result, for one order, of the statement that it shared with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shared {
-    /// It ran, and this is the order's own result.
+    /// The statement ran; this is the order's own result.
     Settled(Result<Placement, StoreError>),
     /// It wrote nothing and never will, or the order was not in it.
     WroteNothing,
@@ -13,12 +13,11 @@ pub enum Shared {
     Unknown,
 }
 
-/// Inserts an order `alone` unless the `shared` statement settled it. `is_placed` tells whether the order is there under its
-/// own id.
+/// Inserts an order `alone` unless the `shared` statement settled it. `is_placed` looks the order up by its own id.
 ///
 /// # Errors
 ///
-/// `KeyInUse` only if no statement of this request can still write: what holds the key may be its own first statement.
+/// `KeyInUse` only if no statement of this request can still write: otherwise its own first statement may hold the key.
 pub async fn insert_order(
     shared: Shared,
     alone: impl Future<Output = Result<Placement, StoreError>>,
@@ -29,7 +28,7 @@ pub async fn insert_order(
         Shared::WroteNothing => alone.await,
         Shared::Unknown => match alone.await {
             Err(StoreError::KeyInUse(cause)) => Err(StoreError::Unavailable(cause)),
-            // Perhaps by the first statement.
+            // Possibly by this order's first statement.
             Ok(Placement::KeyTaken) if is_placed.await? => Ok(Placement::Placed),
             result => result,
         },

@@ -1,30 +1,30 @@
-//! An Order API whose creation of an order happens exactly once per `Idempotency-Key`.
+//! An Order API that places exactly one order per `Idempotency-Key`.
 //!
 //! Read in this order:
 //!
-//! - [`place_order`]: the protocol, top to bottom; the one place that sees both stores
-//! - [`change_order`]: how an order's status changes, once, whatever other clients do meanwhile
-//! - [`events`]: the feed: what became of orders, for consumers
-//! - [`client`]: who calls, by which token
-//! - [`group_commit`]: orders that come together go to PostgreSQL together
-//! - [`insert_order`]: what an order does whose group failed
-//! - [`stores`]: what the protocol asks of Redis and PostgreSQL: the traits `AnswerCache` and `OrderStore`
+//! - [`place_order`]: the protocol; the only module that uses both stores
+//! - [`change_order`]: how an order's status changes, exactly once under concurrent changes
+//! - [`events`]: the feed of changes to orders, for consumers
+//! - [`client`]: who calls, identified by a bearer token
+//! - [`group_commit`]: concurrent inserts of one instance go to PostgreSQL as one batch
+//! - [`insert_order`]: inserts an order alone if its batch failed
+//! - [`stores`]: the traits `AnswerCache` (Redis) and `OrderStore` (PostgreSQL): what the protocol needs of them
 //! - [`idempotency`]: the key, the fingerprint of an order, the answer, the record kept in Redis
 //! - [`order`]: what an order is and how one is read from JSON
 //! - [`api`]: routes and handlers, `http::Request<Bytes>` to `http::Response<Bytes>`
-//! - [`intake`]: orders that come by a queue
-//! - [`problem`]: every refusal and failure a client can see
-//! - [`pages`]: what people see: the first page, a page for each problem
-//! - [`trace`]: the line that the log gets for each request
-//! - [`settings`]: variables into typed values
+//! - [`intake`]: orders that arrive through a queue
+//! - [`problem`]: every refusal and failure that a client can see
+//! - [`pages`]: HTML for people: the first page, one page per problem
+//! - [`trace`]: the log line of a request
+//! - [`settings`]: Spin's variables, parsed into typed values
 //! - [`timer`]: one timer for the deadlines of all requests
-//! - `spin`: the glue to Spin's host, built for wasm only
+//! - `spin`: the adapters to Spin's host, built for wasm only
 //!
 //! Dependencies point one way: `spin -> intake -> api -> place_order, change_order, events -> stores -> idempotency -> client, order`.
 //!
 //! Invariants:
 //!
-//! - Redis decides speed, PostgreSQL decides truth: whatever Redis loses or garbles changes latency only.
+//! - Redis makes it fast; PostgreSQL is the source of truth: whatever Redis loses or garbles changes latency only.
 //! - Every write is one statement, whether of one order or of several, so nothing can be left half done.
 //! - One answer per key, byte for byte: it is a function of columns that never change.
 //! - A refusal and a failure are never stored.

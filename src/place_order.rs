@@ -1,4 +1,4 @@
-//! The protocol: an order is placed exactly once per key, whatever crashes, repeats, races or is lost.
+//! The protocol: exactly one order per key, despite crashes, retries, races and lost answers.
 
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
@@ -11,18 +11,18 @@ use uuid::Uuid;
 pub enum PlaceOutcome {
     /// This request placed the order.
     Placed(Answer),
-    /// An earlier request with this key and this order did; here is what it was answered, as Redis tells it.
+    /// An earlier request with this key placed this order; its answer comes from Redis.
     ReplayedFromRedis(Answer),
-    /// The same, as PostgreSQL tells it.
+    /// The same; its answer comes from PostgreSQL.
     ReplayedFromPostgres(Answer),
     /// The key belongs to this other order. Nothing was written.
     KeyReused(Uuid),
 }
 
-/// Places `new_order` under the client's `key`, or finds what an earlier request with the key was answered.
+/// Places `new_order` under the client's `key`, or finds the answer to an earlier request with that key.
 ///
-/// `order_id` and `now` become the order's if this request is the first.
-/// An error means "unknown": the order may be placed or not, and the same request settles it.
+/// If this request is the first, its order gets `order_id` and `now`.
+/// An error means "unknown": the order may have been placed; repeating the same request settles it.
 pub async fn place_order(
     keys: &impl AnswerCache,
     orders: &impl OrderStore,
@@ -34,19 +34,19 @@ pub async fn place_order(
 ) -> Result<PlaceOutcome, StoreError> {
     let fingerprint = Fingerprint::of(&new_order);
 
-    // Redis may answer only what is certain: this key was given to this order.
-    // Another fingerprint goes on to PostgreSQL, since only it may say that a key was reused.
+    // Redis may confirm only that this key belongs to this order.
+    // Only PostgreSQL may decide that a key was reused, so another fingerprint is a miss.
     if let Some(record) = keys.find(client, key).await
         && record.fingerprint == fingerprint
     {
         return Ok(PlaceOutcome::ReplayedFromRedis(record.answer));
     }
 
-    // One statement decides. A concurrent duplicate waits in it on the unique index until the first one commits.
+    // This one statement decides. In it, a concurrent duplicate waits on the unique index until the first one commits.
     let order = Order::new(order_id, now, new_order);
     let (record, placed_here) = match orders.place(client, key, fingerprint, &order).await? {
         Placement::Placed => (KeyRecord { fingerprint, answer: Answer::of(&order)? }, true),
-        // A second statement: the snapshot of the first may be too old to see the row that stopped it.
+        // A second statement, because the first one's snapshot may predate the row that it conflicted with.
         Placement::KeyTaken => (orders.find_by_key(client, key).await?, false),
     };
 
