@@ -129,7 +129,7 @@ impl Problem {
             Self::OrderNotFound => "There is no order with this id.".into(),
             Self::MethodNotAllowed { allow } => format!("This path allows {allow}."),
             Self::RequestTimeout => {
-                "The body did not come whole in time. Nothing was written. Send the request again, key included.".into()
+                "The body did not arrive in time. Nothing was written. Send the same request again, key included.".into()
             }
             Self::IdempotencyKeyInUse(_) => {
                 "Another request with this Idempotency-Key is still running. Send this one again as it is.".into()
@@ -138,12 +138,12 @@ impl Problem {
                 format!("An order that is {} cannot become {}.", from.as_str(), to.as_str())
             }
             Self::CursorExpired => {
-                "The database has begun a new life since. Begin again without after, and drop the orders that do not come again."
+                "The cursor is from an earlier life of the database. Read again without after and drop orders that do not appear."
                     .into()
             }
             Self::PreconditionFailed { .. } => {
-                "If-Match does not name the order's present version. Read the order, decide again, and send its ETag as it \
-                 stands, quotes included."
+                "If-Match does not name the order's current version. Read the order, decide again, and send its ETag \
+                 unchanged, quotes included."
                     .into()
             }
             Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),

@@ -62,19 +62,19 @@ impl Problem {
                 "idempotency-key-missing",
                 StatusCode::BAD_REQUEST,
                 "Idempotency-Key is missing",
-                "The request asked to place an order, and had no Idempotency-Key header. \
-                 Without a key the service could not tell a repeat from a second order, so it placed none. \
-                 X-Idempotency-Key, Idempotency_Key and similar names are other headers, and are not read.",
-                "Not as it is. Make a key for this order, such as a UUID, keep it until the order is settled, \
+                "The request has no Idempotency-Key header. \
+                 Without a key the service cannot tell a retry from a second order, so it placed none. \
+                 Headers with similar names, such as X-Idempotency-Key or Idempotency_Key, are not read.",
+                "Not as it is. Create a key for this order, such as a UUID, keep it until the order is settled, \
                  and send the request with it.",
             ),
             Self::IdempotencyKeyInvalid(_) => entry(
                 "idempotency-key-invalid",
                 StatusCode::BAD_REQUEST,
                 "Idempotency-Key is invalid",
-                "The key breaks the syntax: 1 to 255 printable ASCII characters in one header line, bare or as a \
-                 quoted string. No order was placed.",
-                "Not as it is. Correct the key, or make a new one: a UUID is always valid.",
+                "A key has 1 to 255 printable ASCII characters, in one header line, bare or as a quoted string. \
+                 No order was placed.",
+                "Not as it is. Correct the key, or create a new one: a UUID is always valid.",
             ),
             Self::MalformedJson(_) => entry(
                 "malformed-json",
@@ -88,7 +88,7 @@ impl Problem {
                 "invalid-parameter",
                 StatusCode::BAD_REQUEST,
                 "A query parameter is invalid",
-                "A parameter of the list is unknown, given twice, out of its range or badly encoded. \
+                "A parameter is unknown, given twice, out of range or badly encoded. \
                  An unknown one is refused because a misspelt filter would list everything. \
                  A bare plus sign is refused because some read it as a space: write %2B for a plus sign, %20 for a space.",
                 "Not as it is. Correct the query. No key is involved.",
@@ -96,10 +96,10 @@ impl Problem {
             Self::Unauthorized(_) => entry(
                 "unauthorized",
                 StatusCode::UNAUTHORIZED,
-                "No client of this service",
-                "The service has clients, and the request does not carry the token of one of them, in one header \
-                 Authorization: Bearer. Nothing else was looked at, and nothing was written.",
-                "Not as it is. Send it with the client's token, and with the same key, which is unused.",
+                "No valid client token",
+                "The request does not carry a known client's token in a single Authorization: Bearer header. \
+                 Nothing else was checked, and nothing was written.",
+                "Not as it is. Send it with the client's token and the same key, which is unused.",
             ),
             Self::NotFound => entry(
                 "not-found",
@@ -112,22 +112,22 @@ impl Problem {
                 "order-not-found",
                 StatusCode::NOT_FOUND,
                 "No such order",
-                "There is no order with this id, or the id is not a UUID in its hyphenated spelling. \
-                 Orders are never deleted, so there never was one.",
-                "No. If the order may still be on its way, send its POST again with the same key: that settles it.",
+                "This client has no order with this id, or the id is not a hyphenated UUID. \
+                 Orders are never deleted.",
+                "No. If its POST may still be running, send that again with the same key: only that settles it.",
             ),
             Self::MethodNotAllowed { .. } => entry(
                 "method-not-allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
-                "The path is known, but does not take this method. The Allow header names those it takes.",
+                "The path exists, but not for this method. The Allow header lists its methods.",
                 "Not with this method.",
             ),
             Self::RequestTimeout => entry(
                 "request-timeout",
                 StatusCode::REQUEST_TIMEOUT,
-                "The body did not come in time",
-                "The head of the request came, but the body was not complete in time. \
+                "The body did not arrive in time",
+                "The head of the request arrived, but the body was not complete in time. \
                  The limit is 10 seconds by default. Nothing was written. Over HTTP/1 the connection is closed.",
                 "Yes, over a new connection: the same request with the same key, which is unused.",
             ),
@@ -135,10 +135,10 @@ impl Problem {
                 "idempotency-key-in-use",
                 StatusCode::CONFLICT,
                 "A request with this key is still running",
-                "An earlier request with this key has not finished, and this one waited for it as long as it may. \
+                "An earlier request with this key has not finished, and this one waited for it up to its limit. \
                  This one wrote nothing.",
                 "Yes: wait as long as Retry-After says, then send the same request with the same key. \
-                 It gets the answer of the earlier one, or places the order if that one failed. \
+                 It gets the earlier one's answer, or places the order if that one failed. \
                  Nothing else settles it. An empty list from GET /orders?idempotencyKey=... proves nothing, since the \
                  earlier request may commit a moment later. Do not take a fresh key.",
             ),
@@ -154,11 +154,11 @@ impl Problem {
                 "cursor-expired",
                 StatusCode::GONE,
                 "The cursor has expired",
-                "The place in the feed is of an earlier life of the database, which was since loaded into another server \
-                 or set back, or of an earlier release of the service. What was committed since cannot be told by it.",
-                "Not as it is. Mark all orders that you have as stale, and begin again without after. Take the version that \
-                 comes for a stale order, even if yours is higher. At the first empty page drop those that are still stale: \
-                 they are gone.",
+                "The cursor belongs to an earlier life of the database, which has since been loaded into another server \
+                 or set back, or to an earlier release of the service. It cannot show what was committed since.",
+                "Not as it is. Mark all your orders as stale and read the feed again without after. For a stale order take \
+                 the version that arrives, even if yours is higher. At the first empty page drop those that are still stale: \
+                 they no longer exist.",
             ),
             Self::PreconditionFailed { .. } => entry(
                 "precondition-failed",
@@ -166,8 +166,8 @@ impl Problem {
                 "If-Match names another version",
                 "The order is not at a version that If-Match names: it was changed meanwhile, or the tag is \
                  unquoted or wrong. \
-                 Nothing was written. The ETag header has the present version.",
-                "Not as it is. Read the order again and decide; a change goes with the new ETag, which is the member version \
+                 Nothing was written. The ETag header has the current version.",
+                "Not as it is. Read the order and decide. Send a change with the new ETag, which is the member version \
                  in quotes. \
                  No key is involved: the version is the key of a change.",
             ),
@@ -182,7 +182,7 @@ impl Problem {
                 "unsupported-media-type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Unsupported media type",
-                "The Content-Type is not the one that the method reads: application/json for POST, \
+                "The Content-Type is not the one that the method accepts: application/json for POST, \
                  application/merge-patch+json for PATCH. Or the body has a Content-Encoding other than identity. \
                  Nothing was written.",
                 "Not as it is. Send the same body with the right Content-Type and without a Content-Encoding; \
@@ -202,15 +202,15 @@ impl Problem {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The key belongs to another order",
                 "An order was placed with this key before, and this one differs from it in at least one field. \
-                 The earlier order, whose id is the member orderId, is unchanged, and no other was placed. It is a bug of the client.",
-                "Not with this key. For a new order make a fresh key; to repeat the earlier order send it as it was.",
+                 The earlier order, whose id is the member orderId, is unchanged, and no other was placed. This is a bug in the client.",
+                "Not with this key. For a new order use a fresh key; to repeat the earlier order, send it unchanged.",
             ),
             Self::PreconditionRequired => entry(
                 "precondition-required",
                 StatusCode::PRECONDITION_REQUIRED,
                 "If-Match names no version",
                 "The change had no If-Match header, or If-Match: *, which is not accepted. \
-                 Without a version it could overwrite what its sender never saw. Nothing was written.",
+                 Without a version it could overwrite changes that its sender never saw. Nothing was written.",
                 "Not as it is. Send it with If-Match and the order's ETag.",
             ),
             Self::Internal(_) => entry(
@@ -232,7 +232,7 @@ impl Problem {
                  pauses. It settles to exactly one order. Nothing else settles it. An empty list from \
                  GET /orders?idempotencyKey=... proves nothing, since this request may still commit a moment later. \
                  Do not take a fresh key. \
-                 A change is sent again with the same If-Match.",
+                 Send a change again with the same If-Match.",
             ),
         }
     }
