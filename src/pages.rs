@@ -36,7 +36,7 @@ pub fn problem_list(path: &str) -> String {
         let status = status.as_u16();
         let _ = writeln!(items, "<li>{status} <a href=\"{base}{slug}\">{title}</a>, <code>{slug}</code></li>");
     }
-    let text = "Every refusal and every failure is one of these, as <code>application/problem+json</code> (RFC 9457).";
+    let text = "Every refusal and failure is one of these, sent as <code>application/problem+json</code> (RFC 9457).";
     page("Problems", if base.is_empty() { "../" } else { "./" }, &format!("<p>{text}</p>\n<ul>\n{items}</ul>\n"))
 }
 
@@ -48,7 +48,7 @@ pub fn problem(slug: &str) -> Option<String> {
     let (meaning, retry) = (escaped(meaning), escaped(retry));
     let facts = format!(
         "<p class=\"muted\"><code>{slug}</code>, status {status}</p>\n<h2>What happened</h2>\n<p>{meaning}</p>\n\
-         <h2>Does it help to send it again?</h2>\n<p>{retry}</p>\n<h2>An example</h2>\n<pre>{example}</pre>\n"
+         <h2>Can I retry?</h2>\n<p>{retry}</p>\n<h2>An example</h2>\n<pre>{example}</pre>\n"
     );
     Some(page(title, "../", &facts))
 }
