@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
 use tokio::net::{TcpListener, TcpStream};
-use wasmtime_wasi_http::handler::ErrorCode;
+use wasmtime_wasi_http::handler::{ErrorCode, TrapOrPanicError};
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode as P3ErrorCode;
 
 /// What lies below is answered by the host, before the component.
@@ -61,9 +61,11 @@ async fn respond(mut request: Request<Incoming>, handler: &Handler) -> Result<Re
     let request = request.map(|body| body.map_err(|_| ErrorCode::P3(P3ErrorCode::HttpProtocolError)).boxed_unsync());
     Ok(match handler.handle((), request).await {
         Ok(answer) => answer.map(|body| body.map_err(|error| one_line(&error)).boxed_unsync()),
-        // The handler returned an error code, or its instance trapped.
+        // The handler returned an error code, or its instance ended: then its state has logged why.
         Err(error) => {
-            log_error("the handler failed", &error);
+            if !error.is::<TrapOrPanicError>() {
+                log_error("the handler failed", &error);
+            }
             response(StatusCode::INTERNAL_SERVER_ERROR, "")
         }
     })
