@@ -7,15 +7,15 @@ export PORT ?= 3000
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-run: ## Set up what is missing and serve on 127.0.0.1:3000 (or PORT=..., RUNTIME=spin or bundled)
+run: ## Install what is missing and serve on 127.0.0.1:3000 (PORT=..., RUNTIME=spin or bundled)
 	@scripts/run.sh
 
-test: ## Format, clippy, deploy/, unit, API, component and fault tests, newman, browser, contract, queues (POSTGRES=17, VALKEY=9: on those)
+test: ## Run all checks and tests: format, clippy, deploy/, unit to browser (POSTGRES=17, VALKEY=9 choose servers)
 	@scripts/test.sh
 
-prove: ## Interleavings, crash points, a lying Redis, leaving clients, failovers, long storms; prints the figures
+prove: ## Run the long proof (interleavings, crash points, failovers, storms) and print its figures
 	@scripts/prove.sh
-bench: ## Measure the service beside its peers and stores (ARGS="--help" lists the options)
+bench: ## Measure the service, its peers and its stores (ARGS="--help" lists the options)
 	@scripts/bench.sh $(ARGS)
 
 build: ## Build the component and the bundled host
@@ -36,10 +36,10 @@ contract: ## Lint docs/openapi.yaml and test the service against it with schemat
 queues: ## Test examples/: the consumer of the feed and the producer of commands
 	@scripts/queues.sh
 
-fuzz: ## Fuzz what parses foreign bytes, 60 s for each target (or FUZZ_SECONDS=...)
+fuzz: ## Fuzz the parsers of untrusted bytes, 60 s per target (or FUZZ_SECONDS=...)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
-mutants: ## Break the code on purpose, one way at a time, and see a test fail for each
+mutants: ## Break the code on purpose, one mutant at a time, and check that a test fails
 	@scripts/mutants.sh
 
 verify-deploy: ## Check what deploy/ installs, without a cluster
@@ -48,19 +48,19 @@ verify-deploy: ## Check what deploy/ installs, without a cluster
 secrets: ## Write the cluster's passwords to deploy/secrets/secrets.env, once
 	@scripts/secrets.sh
 
-client: ## Make a token for a client of the service: make client NAME=web
+client: ## Create a token for a client of the service: make client NAME=web
 	@scripts/client.sh "$(NAME)"
 
 image: ## Build the component and push it: make image IMAGE=registry/name:tag (MANIFEST=intake/spin.toml for the intake)
 	@scripts/image.sh
 
-migrate: ## Start Redis and PostgreSQL, apply the migrations
+migrate: ## Start Redis and PostgreSQL and apply the migrations
 	@scripts/services.sh migrate
 
-down: ## Stop Redis and PostgreSQL, keep their data
+down: ## Stop Redis and PostgreSQL; keep their data
 	@scripts/services.sh down
 
-clean: ## Stop them and delete their data and everything built
+clean: ## Stop them; delete their data and all build output
 	@scripts/services.sh clean
 	cargo clean
 	rm -rf fuzz/target fuzz/corpus fuzz/artifacts

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures the service beside its peers and its stores; arguments go to bench/bench.py, --help lists them.
-# `scripts/bench.sh anatomy` instead: what one request waits for, call by call (bench/anatomy.py);
-# `scripts/bench.sh instructions`: what the host executes for one request (bench/instructions.py);
+# Measures the service, its peers and its stores; passes arguments to bench/bench.py (--help lists them).
+# `scripts/bench.sh anatomy`: what one request waits for, call by call (bench/anatomy.py);
+# `scripts/bench.sh instructions`: how many instructions the host executes for one request (bench/instructions.py);
 # `scripts/bench.sh calls`: which calls the component makes to the host for one request (bench/calls.py);
-# `scripts/bench.sh memory`: how much memory the host takes under many clients (bench/memory.py);
-# `scripts/bench.sh stream`: orders by the stream beside orders by HTTP (bench/stream.py);
-# `scripts/bench.sh slow`: what clients that stall or read slowly cost the others (bench/slow.py).
-# The stores are private: in .local/bench, durable as in production, stopped at the end.
+# `scripts/bench.sh memory`: how much memory the host uses with many clients (bench/memory.py);
+# `scripts/bench.sh stream`: orders through the stream, compared with HTTP (bench/stream.py);
+# `scripts/bench.sh slow`: how clients that stall or read slowly affect the others (bench/slow.py).
+# It has its own stores in .local/bench, durable as in production, and stops them at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

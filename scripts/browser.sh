@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the pages in headless Chromium, against a service of its own (RUNTIME=spin: on Spin); the pictures are in target/browser/.
-# BASE_URL=http://... tests a service that is already there, CHROMIUM=... uses another browser of that kind.
+# Tests the pages in headless Chromium, against its own service (RUNTIME=spin: on Spin); pictures go to target/browser/.
+# BASE_URL=http://... tests a running service; CHROMIUM=... chooses another Chromium.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a token for a client, and prints it once, with its entry for the setting `clients`. Nothing keeps the token.
+# Creates a token for a client and prints it once, with its entry for the setting `clients`. The token is not stored.
 #   scripts/client.sh NAME    a name of 1 to 32 of a-z, 0-9 and -
 set -euo pipefail
 . "$(dirname "$0")/lib/start.sh"

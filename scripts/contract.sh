@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Lints docs/openapi.yaml, makes Python models of it, and checks what other languages' generators ask of it; then sends what
-# schemathesis makes of it to a service of its own (RUNTIME=spin: on Spin).
-# BASE_URL=http://... tests a service that is already there. Further arguments go to schemathesis.
-# Needs Python 3.11 or newer with venv; the tools come from PyPI, into .local/contract/.
+# Lints docs/openapi.yaml, generates Python models from it, and checks what generators for other languages need; then sends
+# requests that schemathesis generates from it to its own service (RUNTIME=spin: on Spin).
+# BASE_URL=http://... tests a running service. Further arguments go to schemathesis.
+# Needs Python 3.11 or newer with venv; installs the tools from PyPI into .local/contract/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fuzzes whatever parses foreign bytes: each target in fuzz/ for 60 seconds, or for as many as the first argument says.
-# Further arguments name targets. What it learns stays in fuzz/corpus/, what it breaks in fuzz/artifacts/.
-# libFuzzer needs a nightly compiler, which nothing else here does.
-# --check does without: it compiles the targets with the pinned compiler and runs each over fuzz/seeds/ and what is next
-# to them. That sees a target that is broken. It looks for nothing new.
+# Fuzzes the parsers of untrusted bytes: each target in fuzz/ for 60 seconds, or as many as the first argument gives.
+# Further arguments name targets. The corpus is kept in fuzz/corpus/, inputs that fail in fuzz/artifacts/.
+# libFuzzer needs a nightly compiler; nothing else here does.
+# --check needs none: it compiles the targets with the pinned compiler and runs each over fuzz/seeds/ and small variations
+# of them. It detects a broken target and searches for nothing new.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the component and pushes it as an OCI artifact: IMAGE=registry/name:tag scripts/image.sh
-# MANIFEST=intake/spin.toml makes it the image of the intake, which is the same component in another application.
-# Further arguments go to `spin registry push`, --insecure for a registry without TLS.
+# MANIFEST=intake/spin.toml builds the image of the intake: the same component in another application.
+# Further arguments go to `spin registry push`; --insecure is for a registry without TLS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the service's own code in every interleaving of up to three requests, with up to three troubles at any moment, over a
+# Runs the service's own code in every interleaving of up to three requests, with up to three faults at any moment, over a
 # model of both stores (tests/interleavings/), and prints how many schedules each case has.
-#   scripts/interleavings.sh [--deep] [CASE]        all cases, or those whose names begin with CASE; --deep: the long ones too
-#   scripts/interleavings.sh --replay CASE:2.0.11   one schedule, told step by step, as a case that fails prints it
-# It needs neither Redis nor PostgreSQL nor a host.
+#   scripts/interleavings.sh [--deep] [CASE]        all cases, or those whose names begin with CASE; --deep adds the long ones
+#   scripts/interleavings.sh --replay CASE:2.0.11   one schedule, step by step; a failing case prints its schedule
+# It needs no Redis, PostgreSQL or host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Applies migrations/<timestamp>_*.sql in file order, each once, then rights.sql. POSIX sh and psql 13+, as in the postgres image.
 #   DATABASE_URL         the owner's connection, to PostgreSQL itself and not to a pooler
-#   PG_SERVICE_PASSWORD  password of orders_service if that role has to be created; may be unset
+#   PG_SERVICE_PASSWORD  password of orders_service, if that role has to be created; may be unset
 #   MIGRATIONS_DIR       another folder than ../migrations
-#   CONFIRM=1            go on in a database that has other tables too
-#   LOCK_TRIES           how often to ask for a lock on a table in use; 20 by default, which takes a minute
+#   CONFIRM=1            continue in a database that also has other tables
+#   LOCK_TRIES           attempts to lock a table in use; 20 by default, about a minute
 set -eu
 fail() { echo "migrate: $*" >&2; exit 1; }
 

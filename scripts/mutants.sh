@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Breaks the code or the schema on purpose, one way at a time, and sees a named test fail for it.
-# Each tests/mutants/*.patch is one way; its first lines say what is wrong and which test has to notice.
-# Arguments name single ones: scripts/mutants.sh no_unique upsert; --check only sees that each patch still applies;
-# --interleavings takes the tests of tests/interleavings/ alone, and prints the shortest schedule that kills each mutant.
-# It works in target/mutants/, a copy of this checkout with stores of its own, one port above REDIS_PORT and PG_PORT.
-# Mutants whose tests are native do without the host, all but `--test stores` without the stores too, and take seconds.
-# So a run that is cut short leaves the checkout as it was. It fails if a mutant survives or a patch no longer applies.
+# Breaks the code or the schema on purpose, one mutant at a time, and checks that a named test fails.
+# Each tests/mutants/*.patch is a mutant; its first lines name the defect and the test that has to notice it.
+# Arguments select mutants: scripts/mutants.sh no_unique upsert. --check only checks that each patch still applies.
+# --interleavings runs only the tests in tests/interleavings/ and prints the shortest schedule that kills each mutant.
+# It works in target/mutants/, a copy of this checkout with its own stores, one port above REDIS_PORT and PG_PORT,
+# so an interrupted run leaves the checkout unchanged. Mutants with native tests need no host, and no stores either except
+# for `--test stores`; they take seconds. It fails if a mutant survives or a patch no longer applies.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

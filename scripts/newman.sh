@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the Postman collection against a service of its own (RUNTIME=spin: on Spin), on a free port, which it calls http://arch.homework.
-# BASE_URL=http://... runs it against a service that is already there. Further arguments go to newman.
+# Runs the Postman collection against its own service (RUNTIME=spin: on Spin), on a free port, under the name http://arch.homework.
+# BASE_URL=http://... runs it against a running service. Further arguments go to newman.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs examples/producer.py, with the package it needs, against this checkout's Redis or that of REDIS_URL.
+# Runs examples/producer.py, with the package it needs, against this checkout's Redis or the one of REDIS_URL.
 # Further arguments go to it: --help lists them.
 set -euo pipefail
 cd "$(dirname "$0")/.."

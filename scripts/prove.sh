@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The long proof of docs/reliability.md: every interleaving of a few requests, crash points, a lying
-# Redis, clients that leave, restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
+# The long proof of docs/reliability.md: every interleaving of a few requests, crash points, a lying Redis, clients that
+# disconnect, restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
 #   scripts/prove.sh [--brief] [--storms N] [--seconds S] [--seed SEED] [--cuts N] [--failovers N]
-# The bundled host serves, RUNTIME=spin takes Spin, where no host call can be made to fail.
+# It runs on the bundled host; RUNTIME=spin chooses Spin, on which host calls cannot be made to fail.
 # Storm number i has the seed SEED + i. `make fuzz` and `make mutants` are the other two parts.
-# --brief is what `make test` runs: one storm of 25 s, less of the rest, and neither interleavings nor a lying Redis, which
-# it has by themselves.
+# --brief is what `make test` runs: one storm of 25 s, less of the rest, and neither the interleavings nor the lying Redis,
+# which `make test` runs separately.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Tests examples/: the consumer of the feed and the producer of commands, with a service and an intake of its own
-# (RUNTIME=spin: on Spin). BASE_URL=http://... takes a service that is already there, with REDIS_URL, where its intake
-# listens, and TOKEN where it has clients. Further arguments go to unittest.
-# Needs Python 3.11 or newer with venv, and redis-server: some tests of the producer have a Redis of their own.
+# Tests examples/: the consumer of the feed and the producer of commands, with its own service and intake
+# (RUNTIME=spin: on Spin). BASE_URL=http://... tests a running service; it needs REDIS_URL, the Redis of that service's
+# intake, and TOKEN if the service has clients. Further arguments go to unittest.
+# Needs Python 3.11 or newer with venv, and redis-server: some tests of the producer start their own Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

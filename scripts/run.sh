@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the component and serves it on 127.0.0.1:$PORT, with Spin if there is one that is new enough, else with the bundled host.
-# RUNTIME=spin or RUNTIME=bundled chooses. Beside it runs the intake, which places orders from a stream in Redis.
+# Builds the component and serves it on 127.0.0.1:$PORT, with Spin if a new enough one is on the PATH, otherwise with the bundled host.
+# RUNTIME=spin or RUNTIME=bundled chooses. It also runs the intake, which places orders from a stream in Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What serves the component: the Spin on the PATH, or the bundled host. RUNTIME=spin or RUNTIME=bundled chooses.
-#   scripts/runtime.sh name                     prints which; fails if it cannot be had
-#   scripts/runtime.sh build                    builds the component, and the bundled host where that serves
+# Chooses what serves the component: the Spin on the PATH, or the bundled host. RUNTIME=spin or RUNTIME=bundled chooses.
+#   scripts/runtime.sh name                     prints which one; fails if it is not available
+#   scripts/runtime.sh build                    builds the component, and the bundled host if that serves it
 #   scripts/runtime.sh serve MANIFEST [ADDRESS] serves in the foreground; intake/spin.toml listens on no address
-# Without RUNTIME it is Spin if there is one that is new enough, else the bundled host.
+# Without RUNTIME it is Spin if a new enough one is on the PATH, otherwise the bundled host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

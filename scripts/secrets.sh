@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes deploy/secrets/secrets.env with random passwords, once: PostgreSQL would not take others later.
-# A file that is there keeps what it has. A line that a later release needs, and that is no password, is added to it.
+# Writes deploy/secrets/secrets.env with random passwords, once: PostgreSQL would not accept other ones later.
+# An existing file keeps its lines. A line that a later release needs, and that is not a password, is added to it.
 #   scripts/secrets.sh [file]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The environment that Kubernetes puts into the service's pod for the Services of deploy/, and what the shim makes of it:
-#   scripts/service-links.sh env               prints it, one NAME=value a line
+# The environment that Kubernetes gives the service's pod for the Services of deploy/, as the shim interprets it:
+#   scripts/service-links.sh env               prints it, one NAME=value per line
 #   scripts/service-links.sh run COMMAND ...   runs a command in it
-# OVERLAY names another overlay than shim. The shim replaces each variable of spin.toml whose upper-case name is in the
+# OVERLAY names an overlay other than shim. The shim replaces each variable of spin.toml whose upper-case name is in the
 # container's environment, even where SPIN_VARIABLE_... is set; such a line begins with SPIN_VARIABLE_ here.
 set -euo pipefail
 cd "$(dirname "$0")/.."

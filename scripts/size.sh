@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the release component and refuses one above 788 KiB: every pod compiles and instantiates it.
-# The intake is 35 KB of it. As a component of its own it would have to bring 700 KB of the same code.
+# Builds the release component and fails if it is above 788 KiB: every pod compiles and instantiates it.
+# The intake is 35 KB of it. A separate component for it would contain 700 KB of the same code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

