@@ -1,4 +1,4 @@
-//! Routes and handlers: what a client sends, what it gets.
+//! Routes and handlers: requests and their answers.
 
 use std::str::FromStr;
 
@@ -40,50 +40,50 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The client's name for one intended order.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Whether an answer is the first one or a replay of it.
+/// Whether an answer is the first one or a replay.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// What `POST /orders` reads, and what every answer but a problem is.
+/// The media type of a `POST`'s body, and of answers in JSON that are neither problems nor events.
 pub(crate) const JSON: &str = "application/json";
 /// RFC 9512.
 const YAML: &str = "application/yaml";
-/// What is old a moment later: a list, a problem, the service's own state.
+/// For a list, a problem and the service's own state. A cached empty list would tell a client that its order is lost.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// What the settings give: who may call, and the two stores.
+/// What the settings provide: who may call, and the two stores.
 pub struct Backing<'a, K, O> {
     /// Who may call.
     pub clients: &'a Clients,
     /// The fast memory of answers.
     pub keys: &'a K,
-    /// Where orders are kept for good.
+    /// The permanent store of orders.
     pub orders: &'a O,
 }
 
-/// A request's body, once it is whole. Time and ids come in as values, so that the core stays pure.
+/// A request's complete body. Time and ids are passed in as values, so that the core stays pure.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// One longer than [`MAX_BODY_BYTES`] may be cut, as long as it is still longer.
+    /// May be cut if it is longer than [`MAX_BODY_BYTES`], but to no less than one byte more.
     pub body: Bytes,
-    /// The time at which the request was whole.
+    /// When the request was complete.
     pub at: Timestamp,
-    /// The id of the order, should this request place one.
+    /// The id of the order, if this request places one.
     pub order_id: Uuid,
 }
 
-/// Answers one request. Without a `backing`, since a setting does not parse, the pages still answer. The `body` is asked for
-/// only if the head is accepted, so that a client that waits with `Expect: 100-continue` need not send one in vain.
+/// Answers one request. If a setting does not parse there is no `backing`, and the pages still answer. The `body` is requested
+/// only if the head is accepted, so a client that sends `Expect: 100-continue` does not send it in vain.
 pub async fn respond<K: AnswerCache, O: OrderStore>(
     backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
-    // For the log, whatever becomes of the request.
+    // For the log, whatever the outcome.
     let key = idempotency_key(head.headers());
     let key_prefix = key.as_ref().ok().map(key_prefix);
     let is_for_clients = is_for_clients(head.uri().path());
     let route = Route::of(head.uri().path());
-    // What a client's path names is an order.
+    // Only the paths for clients name an order.
     let path_id = route.filter(|_| is_for_clients).and_then(|(_, id)| order_id(id).ok());
     let mut client = ClientName::default();
     let answered = async {
@@ -97,8 +97,8 @@ pub async fn respond<K: AnswerCache, O: OrderStore>(
     let mut response = answered.unwrap_or_else(Problem::into_response);
     let note = Note::on(&mut response);
     (note.client, note.key, note.order_id) = (client, key_prefix, note.order_id.or(path_id));
-    // The length lets a client see that an answer was cut: without it the host ends the body of an instance that
-    // died behind the head as if it were whole. An empty body is that of a 304.
+    // The length shows a client that an answer was cut off: if an instance dies after the head, the host ends a body of
+    // unknown length as if it were complete. Only a 304 has an empty body.
     let length = response.body().len();
     if length > 0 {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
@@ -158,7 +158,7 @@ async fn readiness<K: AnswerCache, O: OrderStore>(
     Ok(response)
 }
 
-/// What a client has already, under its conditions.
+/// `304`: the client already has this version.
 fn not_modified(etag: HeaderValue, cache_control: HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -167,7 +167,7 @@ fn not_modified(etag: HeaderValue, cache_control: HeaderValue) -> Response<Bytes
     response
 }
 
-/// A whole number in its one spelling, without a plus sign, a space or a leading zero: `"01"` is another tag than `"1"`.
+/// A whole number in its only spelling, without a plus sign, a space or a leading zero: the tag `"01"` is not `"1"`.
 fn whole_number<N: FromStr + ToString>(text: &str) -> Option<N> {
     text.parse().ok().filter(|number: &N| number.to_string() == text)
 }

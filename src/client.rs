@@ -1,10 +1,10 @@
-//! Who calls: clients by their bearer tokens (RFC 6750), or everyone where none is named.
+//! Who calls: clients, identified by bearer tokens (RFC 6750), or everyone if no client is configured.
 
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// A client's name: 1 to 32 of `a-z`, `0-9` and `-`. Empty for everyone who calls an open service.
+/// A client's name: 1 to 32 of `a-z`, `0-9` and `-`. Empty for all callers of an open service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientName(String);
 
@@ -12,25 +12,25 @@ pub struct ClientName(String);
 const MAX_NAME_CHARS: usize = 32;
 
 impl ClientName {
-    /// Reads a name that is not empty.
+    /// Parses a name that is not empty.
     pub fn parse(text: &str) -> Option<Self> {
         let is_name = (1..=MAX_NAME_CHARS).contains(&text.len())
             && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         is_name.then(|| Self(text.to_owned()))
     }
 
-    /// Whether it is that of everyone who calls an open service.
+    /// Whether it is the name of all callers of an open service.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As both stores hold it.
+    /// As both stores keep it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Who may call. None of them: everyone may, and all are one client with an empty name.
+/// Who may call. Without entries everyone may, and all callers are one client with an empty name.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Clients(Vec<Entry>);
 
@@ -38,11 +38,11 @@ pub struct Clients(Vec<Entry>);
 struct Entry {
     name: ClientName,
     /// SHA-256 of a token. A token is 256 random bits, so its digest needs neither salt nor a slow hash: there is no list of
-    /// likely tokens to try. A password has such a list, so none may stand here.
+    /// likely tokens to try. There is one of passwords, so a password must not be used.
     digest: [u8; 32],
 }
 
-/// Why the setting names no clients: of which entry, counted from 1, and never its text, which may be a token.
+/// Why the setting is invalid. It gives the entry's number, counted from 1, and never its text, which may be a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("entry {number} {reason}")]
 pub struct InvalidClients {
@@ -55,16 +55,16 @@ pub struct InvalidClients {
 pub enum Unauthorized {
     /// It has no bearer token at all.
     NoToken,
-    /// It has one that is nobody's.
+    /// It has a token of no client.
     UnknownToken,
 }
 
 impl Clients {
-    /// Reads entries `name:sha256`, separated by white space. A name may have several tokens.
+    /// Parses entries `name:sha256`, separated by white space. A name may have several tokens.
     ///
     /// # Errors
     ///
-    /// Where any entry is not one: then nobody is let in.
+    /// If any entry is malformed: the service then lets no client in.
     pub fn parse(text: &str) -> Result<Self, InvalidClients> {
         let mut entries: Vec<Entry> = Vec::new();
         for (at, entry) in text.split_ascii_whitespace().enumerate() {
@@ -85,11 +85,11 @@ impl Clients {
         self.0.is_empty()
     }
 
-    /// Who sends a request with these headers.
+    /// Identifies the client that sent these headers.
     ///
     /// # Errors
     ///
-    /// Where that is nobody. What exactly is wrong with a token is not told.
+    /// If it is no client. The error does not show what is wrong with a token.
     pub fn identify(&self, headers: &HeaderMap) -> Result<ClientName, Unauthorized> {
         if self.is_open() {
             return Ok(ClientName::default());
@@ -105,7 +105,7 @@ impl Clients {
             return Err(Unauthorized::UnknownToken);
         }
         let digest = <[u8; 32]>::from(Sha256::digest(token));
-        // All entries, each in the same time, whichever it is.
+        // Compares all entries, each in constant time, so the duration shows nothing about a digest.
         let mut found = None;
         for entry in &self.0 {
             if bool::from(entry.digest.ct_eq(&digest)) {

@@ -1,12 +1,12 @@
-//! Group commit: what several requests of one instance write at the same time goes to the store in one statement.
+//! Group commit: concurrent writes of one instance go to the store as a batch, in one statement.
 //!
-//! One group is on its way at a time. Who comes meanwhile waits, and the first of those who wait leads the next group: it
-//! takes all of them along, and tells each one its own result. A request that finds nobody on the way goes at once, unless
-//! the group before it had several: then more may be about to come, and it lingers for them a moment.
+//! One batch is in flight at a time. Later requests queue; the first in the queue leads the next batch, which takes the whole
+//! queue, and passes each request its own result. If no batch is in flight, a request is sent immediately, alone. If the last
+//! batch had several requests, more may be about to arrive, so the leader waits for them a moment.
 //!
-//! Nobody depends on a leader. One that takes too long steps aside, and the next one leads. One that is cut, as by its own
-//! deadline, tells those it took along that their group failed: what became of the statement is unknown then, and each goes
-//! on alone, which idempotency makes safe.
+//! No request depends on a leader. A leader that takes too long steps aside, and the next one leads. A leader that is
+//! cancelled, for example by its own deadline, reports to its batch that the statement failed. Its outcome is then unknown, and
+//! each request continues alone, which idempotency makes safe.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,43 +15,43 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// What may go together.
+/// An item that can be batched.
 pub trait Groupable: Clone {
-    /// Whether one of the two decides about the other: then the later one goes alone.
+    /// Whether one of the two decides the other's result: the later one is then not batched.
     fn collides_with(&self, other: &Self) -> bool;
 }
 
-/// What came of an item.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written<R> {
     /// The statement ran and gave this.
     Done(R),
-    /// Its group failed: whether it was written is unknown.
+    /// The batch failed: whether the item was written is unknown.
     Unknown,
-    /// Nothing was done, since it collides with one that is on its way or waits.
+    /// Nothing was sent: the item collides with one in flight or in the queue.
     NotTried,
 }
 
-/// The requests of one instance that write.
+/// The writes of one instance.
 pub struct GroupCommit<T, R>(RefCell<Queue<T, R>>);
 
 struct Queue<T, R> {
     waiting: VecDeque<Rc<Seat<T, R>>>,
     on_the_way: Vec<Rc<Seat<T, R>>>,
-    /// The leader that those who wait are waiting for.
+    /// The leader that the queue waits for.
     leader: Option<Rc<Seat<T, R>>>,
-    /// Whether the last group had more than one.
+    /// Whether the last batch had more than one item.
     is_busy: bool,
 }
 
-/// The place of a request.
+/// A request's place in the queue or in a batch.
 struct Seat<T, R> {
     item: T,
     stage: RefCell<Stage<R>>,
 }
 
 enum Stage<R> {
-    /// Until it is told something, or is first in line. Whom to wake then.
+    /// Until it has a result or is first in the queue; the waker for then.
     Waits(Option<Waker>),
     Told(Written<R>),
 }
@@ -63,10 +63,10 @@ impl<T, R> Default for GroupCommit<T, R> {
 }
 
 impl<T: Groupable, R> GroupCommit<T, R> {
-    /// Writes `item` by `statement`, alone or with others, whose results come in the order of the items.
+    /// Writes `item` with `statement`, alone or in a batch. `statement` returns the results in the order of its items.
     ///
-    /// While there is company it begins after `linger`. Once `patience` is over, a statement that this request leads holds up
-    /// no other one any longer.
+    /// If the last batch had several items, a leader first waits for `linger`. Once `patience` is over, the statement that this
+    /// request leads no longer holds up the next one.
     pub async fn write(
         &self,
         item: T,
@@ -101,7 +101,7 @@ impl<T: Groupable, R> GroupCommit<T, R> {
         request.told()
     }
 
-    /// The one that leads next may have left by the time it wakes: then it wakes the one behind it.
+    /// The next leader may have left by the time it wakes; leaving, it wakes the one after it.
     fn wake_next(&self) {
         let queue = self.0.borrow();
         if queue.leader.is_none()
@@ -132,7 +132,7 @@ impl<T, R> Seat<T, R> {
     }
 }
 
-/// A request that writes. It leaves the line when it is dropped.
+/// A request that writes. It leaves the queue when it is dropped.
 struct Writer<'a, T: Groupable, R> {
     commit: &'a GroupCommit<T, R>,
     seat: Rc<Seat<T, R>>,
@@ -149,7 +149,7 @@ impl<'a, T: Groupable, R> Writer<'a, T, R> {
         Some(Self { commit, seat })
     }
 
-    /// What it was told, or nothing when it is its turn to lead.
+    /// Its result, or `None` when it is its turn to lead.
     fn poll_turn(&self, context: &Context<'_>) -> Poll<Option<Written<R>>> {
         if self.seat.is_told() {
             return Poll::Ready(Some(self.told()));
@@ -173,12 +173,12 @@ impl<'a, T: Groupable, R> Writer<'a, T, R> {
 impl<T: Groupable, R> Drop for Writer<'_, T, R> {
     fn drop(&mut self) {
         self.commit.0.borrow_mut().waiting.retain(|seat| !Rc::ptr_eq(seat, &self.seat));
-        // It may have been woken to lead.
+        // It may have been woken to lead, so it wakes the next one.
         self.commit.wake_next();
     }
 }
 
-/// Those who go together, the leader first. When it is dropped, whoever was told nothing is told that it failed.
+/// A batch, the leader first. When it is dropped, every request without a result is told that the batch failed.
 struct Group<'a, T: Groupable, R> {
     commit: &'a GroupCommit<T, R>,
     leader: Rc<Seat<T, R>>,
@@ -202,7 +202,7 @@ impl<'a, T: Groupable, R> Group<'a, T, R> {
         self.seats.iter().any(|own| Rc::ptr_eq(own, seat))
     }
 
-    /// Lets the next one lead, while this one is still on its way.
+    /// Lets the next request lead while this batch is still in flight.
     fn step_aside(&self) {
         self.commit.0.borrow_mut().leader.take_if(|leader| Rc::ptr_eq(leader, &self.leader));
         self.commit.wake_next();

@@ -1,4 +1,4 @@
-//! The idempotency key, the fingerprint of what was asked, and the record that Redis keeps.
+//! The idempotency key, the fingerprint of an order, and the record that Redis keeps.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ pub use key::{IdempotencyKey, InvalidKey, MAX_KEY_CHARS};
 
 mod key;
 
-/// SHA-256 over the meaning of an order: white space, member order and number spelling do not reach it.
+/// SHA-256 over the meaning of an order: white space, member order and escapes do not affect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -40,7 +40,7 @@ impl Fingerprint {
     }
 }
 
-/// What the first request with a key was answered. `body` is the order as it was placed.
+/// The answer to the first request with a key. `body` is the order as it was placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The order's id; `Location` follows from it.
@@ -50,26 +50,26 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What the `POST` that placed `order` is answered, now and at every replay.
+    /// The answer to the `POST` that placed `order`, now and at every replay.
     pub fn of(order: &Order) -> serde_json::Result<Self> {
         Ok(Self { order_id: order.id, body: order.json_as_placed()? })
     }
 }
 
-/// An answer with the fingerprint of the order that earned it: the value that Redis keeps under the key.
+/// An answer with the fingerprint of its order: the value that Redis keeps under the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// Of the order that was placed.
+    /// The fingerprint of the order that was placed.
     pub fingerprint: Fingerprint,
     /// What to replay.
     pub answer: Answer,
 }
 
-/// First byte of a record. Another one is another layout, and is read as a miss.
+/// First byte of a record. A record with another version has another layout and is a miss.
 const RECORD_VERSION: u8 = 2;
 
 impl KeyRecord {
-    /// Version, fingerprint, order id, body, checksum.
+    /// Version, fingerprint, order id, body, checksum. Not JSON: a replay neither parses nor serialises an answer.
     pub fn encode(&self, client: &ClientName, key: &IdempotencyKey) -> Vec<u8> {
         let mut record = Vec::with_capacity(1 + 32 + 16 + self.answer.body.len() + 8);
         record.push(RECORD_VERSION);
@@ -80,7 +80,7 @@ impl KeyRecord {
         record
     }
 
-    /// Nothing unless the record is whole and was written for this very client and key: Redis may hold cut, old or foreign bytes.
+    /// `None` unless the record is complete and was written for this client and key: Redis may hold any bytes.
     pub fn decode(client: &ClientName, key: &IdempotencyKey, record: &[u8]) -> Option<Self> {
         let (content, sum) = record.split_last_chunk::<8>()?;
         if *sum != checksum(client, key, content) {
@@ -96,10 +96,10 @@ impl KeyRecord {
     }
 }
 
-/// XXH64, against accidents: whoever can write to Redis can compute any sum that has no secret in it.
-/// Client and key are its seed, so that an entry copied to another key or to another client cannot be replayed there.
+/// XXH64, against accidents only: without a secret no checksum stops someone who can write to Redis.
+/// Its seed is client and key, so an entry that is copied to another key or client is not replayed there.
 fn checksum(client: &ClientName, key: &IdempotencyKey, content: &[u8]) -> [u8; 8] {
-    // The open service's client has no name, and its entries the seed that they had before there were clients.
+    // The client of an open service has no name; its entries keep the seed that they had before there were clients.
     let client = if client.is_empty() { 0 } else { xxh64(client.as_str().as_bytes(), 0) };
     xxh64(content, xxh64(key.as_str().as_bytes(), client)).to_be_bytes()
 }

@@ -32,8 +32,8 @@ pub struct NewOrder {
     pub total_amount: i64,
 }
 
-/// One line of an order. Read from the store only, where a later release may have left members that this one does not know;
-/// what a client sends is read by the rules.
+/// One line of an order. Deserialised from the store only, where a later release may have written members that this one does
+/// not know; `rules` parses what a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
@@ -52,32 +52,32 @@ pub struct Order {
     pub id: Uuid,
     /// When it was placed.
     pub created_at: Timestamp,
-    /// What was asked for; never changes.
+    /// What the client ordered; never changes.
     pub placed: NewOrder,
-    /// Where it stands.
+    /// Its current status.
     pub status: Status,
-    /// Rises by one with each change, from 1.
+    /// Starts at 1 and rises by one with each change.
     pub version: i64,
 }
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Placed and not yet decided on.
+    /// Placed, not yet decided on.
     Created,
     /// Accepted.
     Confirmed,
-    /// Called off.
+    /// Cancelled.
     Cancelled,
 }
 
 impl Status {
-    /// Reads the spelling that JSON, queries and the database share.
+    /// Parses the spelling that JSON, queries and the database share.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Created, Self::Confirmed, Self::Cancelled].into_iter().find(|status| status.as_str() == text)
     }
 
-    /// Where an order may stand to be moved here.
+    /// The statuses from which an order may move to this one.
     pub fn sources(self) -> &'static [Self] {
         match self {
             Self::Created => &[],
@@ -118,7 +118,7 @@ impl Order {
         Self { id, created_at, placed, status: Status::Created, version: 1 }
     }
 
-    /// The order as it was placed, whatever became of it since.
+    /// The order as it was placed, whatever has changed since.
     pub fn json_as_placed(&self) -> serde_json::Result<Bytes> {
         self.json_as(Status::Created, 1)
     }

@@ -1,8 +1,8 @@
-//! The timer of an instance: it watches over the deadlines of all its requests. Pure: `spin::deadlines` keeps it, by sleeping.
+//! The timer of an instance: it watches the deadlines of all its requests. Pure: `spin::deadlines` does the sleeping.
 //!
-//! A sleep is a host call, started and cancelled, and one for each request would cost more than anything else that the
-//! component does. So there is one for all: it rings when the first call is due, at the latest after a quarter of a second,
-//! and again, until no call waits any more.
+//! A sleep is a host call, started and cancelled; one per request would cost more than anything else that the component
+//! does. So all requests share one: it rings when the first call is due, after a quarter of a second at the latest, and
+//! again until no call is waiting.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 /// The longest time between two rings.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Which calls wait, and when it rings.
+/// The calls that are waiting, and the time of the next ring.
 pub struct Timer {
-    /// Those that ended meanwhile are dropped at the next ring.
+    /// Calls that have ended are removed at the next ring.
     calls: RefCell<Vec<Weak<TimedCall>>>,
     next_ring: Cell<Option<Instant>>,
 }
 
-/// A call with a deadline. It is watched over until it is dropped.
+/// A call with a deadline. It is watched until it is dropped.
 pub struct TimedCall {
     due: Instant,
     is_late: Cell<bool>,
@@ -38,32 +38,32 @@ impl TimedCall {
 }
 
 impl Timer {
-    /// Nobody waits.
+    /// Without calls.
     #[expect(clippy::new_without_default, reason = "for a static")]
     pub const fn new() -> Self {
         Self { calls: RefCell::new(Vec::new()), next_ring: Cell::new(None) }
     }
 
-    /// Watches over a call that is due then.
+    /// Watches a call that is due at `due`.
     pub fn watch(&self, due: Instant) -> Rc<TimedCall> {
         let call = Rc::new(TimedCall { due, is_late: Cell::new(false), waker: RefCell::new(None) });
         self.calls.borrow_mut().push(Rc::downgrade(&call));
         call
     }
 
-    /// Whether somebody sleeps until a ring by then. A ring that is in the past at `now` does not come: who slept was cut.
+    /// Whether a request sleeps until a ring by `due`. A ring before `now` never comes: the request that slept was cut off.
     pub fn rings_by(&self, due: Instant, now: Instant) -> bool {
         self.next_ring.get().is_some_and(|ring| (now.min(due)..=due).contains(&ring))
     }
 
-    /// Sets the next ring, for a call that is due then. Whoever slept until another one need not ring any more.
+    /// Sets the next ring, for a call that is due at `due`. A request that sleeps until another ring need not ring any more.
     pub fn set(&self, due: Instant, now: Instant) -> Instant {
         let ring = due.min(now + LONGEST_INTERVAL);
         self.next_ring.set(Some(ring));
         ring
     }
 
-    /// Tells the calls that are late, each once. The next ring, while calls wait and this was the ring that was set.
+    /// Notifies each late call, once. Returns the next ring if calls are waiting and `ring` is the ring that was set.
     pub fn ring(&self, ring: Instant, now: Instant) -> Option<Instant> {
         let waiting = self.calls.take().into_iter().filter(|call| {
             let Some(call) = call.upgrade() else { return false };

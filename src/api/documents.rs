@@ -1,4 +1,4 @@
-//! Texts that change with the build alone: pages for people, the contract.
+//! Texts that change only with the build: HTML pages and the contract.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -9,7 +9,7 @@ use super::{header_value, not_modified};
 use crate::pages;
 use crate::problem::Problem;
 
-/// A browser keeps a page, and asks each time whether it is still the same.
+/// A browser may keep a page, but revalidates it each time.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// A page for people.
@@ -21,7 +21,7 @@ pub(super) fn page(headers: &HeaderMap, html: impl Into<Bytes>) -> Result<Respon
     Ok(response)
 }
 
-/// A text with its tag.
+/// A text with its `ETag`.
 pub(super) fn document(
     headers: &HeaderMap,
     media_type: &'static str,

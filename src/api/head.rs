@@ -1,4 +1,4 @@
-//! What the head of a request decides before its body is asked for.
+//! What the head of a request decides before its body is requested.
 
 use http::{HeaderMap, HeaderValue, header};
 
@@ -6,7 +6,7 @@ use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES};
 use crate::idempotency::{IdempotencyKey, InvalidKey};
 use crate::problem::{Problem, Unsupported};
 
-/// Headers that mean to be `Idempotency-Key`: fetched where that one is missing, so that the refusal can name them.
+/// Headers that are probably meant as `Idempotency-Key`: fetched if that one is missing, so that the refusal can name them.
 pub const MISSPELT_KEYS: [&str; 4] = ["x-idempotency-key", "idempotency_key", "idempotencykey", "idempotent-key"];
 
 /// The key of a `POST`.
@@ -22,7 +22,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Pro
     }
 }
 
-/// The one media type that a method reads, as it stands: nothing here unpacks a coding.
+/// Requires the media type that a method accepts, without a content coding: the service decodes none.
 pub(super) fn require_media_type(headers: &HeaderMap, accepted: &'static str) -> Result<(), Problem> {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
     let is_accepted = match (lines.next(), lines.next()) {
@@ -53,7 +53,7 @@ fn is_media_type(media_type: &str, accepted: &str) -> bool {
     parameters.trim_ascii().is_empty()
 }
 
-/// What follows `name=value` at the beginning of `text`, where the value may be a quoted string; all of it if none begins.
+/// What follows `name=value` at the beginning of `text`; all of `text` if no parameter begins. A value may be a quoted string.
 fn skip_parameter(text: &str) -> Option<&str> {
     if text.is_empty() || text.starts_with(';') {
         return Some(text);
@@ -77,9 +77,9 @@ fn skip_token(text: &str) -> Option<&str> {
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// A body that says of itself that it is too long need not come.
+/// Refuses a body whose declared length is too large, before it is sent.
 pub(super) fn require_length(headers: &HeaderMap) -> Result<(), Problem> {
-    // The host has read it, so what is no number here is one beyond any.
+    // The host has checked the number, so one that does not parse here is too large.
     let length = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     match headers.get(header::CONTENT_LENGTH).map(|value| length(value).unwrap_or(usize::MAX)) {
         Some(length) if length > MAX_BODY_BYTES => Err(Problem::PayloadTooLarge),

@@ -1,27 +1,28 @@
-//! Queries, read strictly: what could be meant in two ways is refused.
+//! Strict parsing of queries: what could be read in two ways is refused. So is an unknown parameter, since a misspelt filter
+//! would list everything.
 
 use std::borrow::Cow;
 
 use super::whole_number;
 use crate::problem::Problem;
 
-/// Most things on a page.
+/// Most entries on a page.
 const MAX_LIMIT: u32 = 100;
 
-/// How many things a page may have.
+/// How many entries a page may have.
 pub(super) fn limit(value: &str) -> Result<u32, Problem> {
     let number = whole_number(value).filter(|number| (1..=MAX_LIMIT).contains(number));
     number.ok_or_else(|| Problem::InvalidParameter("limit must be a whole number from 1 to 100".into()))
 }
 
-/// The parameters of a query, each as it stands and decoded, in their order.
+/// The parameters of a query, in their order, each as sent and decoded.
 pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'_>, Problem>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decoded(name), decoded(value)) {
             (Ok(name), Ok(value)) => Ok(Parameter { as_sent: pair, name, value }),
             (Err(reason), _) => Err(Problem::InvalidParameter(format!("the name of a parameter {reason}"))),
-            // A name that is no word may be anything, so it is not shown.
+            // A name that is not a word may contain anything, so it is not shown.
             (Ok(name), Err(reason)) => {
                 let name = if is_word(&name) { &name } else { "a parameter" };
                 Err(Problem::InvalidParameter(format!("{name} {reason}")))
@@ -39,7 +40,7 @@ pub(super) struct Parameter<'a> {
 }
 
 fn decoded(text: &str) -> Result<Cow<'_, str>, &'static str> {
-    // HTTP/2 brings such bytes to here.
+    // HTTP/2 lets such bytes through.
     if !text.is_ascii() {
         return Err("has bytes outside ASCII; write them percent-encoded");
     }

@@ -1,9 +1,9 @@
-//! Every route, once. Routing, `405` with its `Allow`, who has to be a client, which headers are fetched from the host and
-//! what the log calls a path: all of it follows from this table.
+//! The one table of routes. Routing, `405` with its `Allow`, which paths are for clients, which headers are fetched from the
+//! host and what the log calls a path all follow from it.
 
 use http::Method;
 
-/// What a request asks for.
+/// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     ShowHome,
@@ -25,9 +25,9 @@ type OnMethod = (&'static str, Action, &'static [&'static str]);
 
 /// A known path.
 pub(super) struct Route {
-    /// The path, or its pattern: what stands in braces at its end is any one segment.
+    /// The path or its pattern: braces at its end match any one segment.
     template: &'static str,
-    /// Whether only a client may ask, where the service has clients. Then all that is below its first segment is theirs.
+    /// Whether only clients may call it, if the service has clients. This covers everything under its first segment.
     is_for_clients: bool,
     methods: &'static [OnMethod],
 }
@@ -60,7 +60,7 @@ const fn for_clients(template: &'static str, methods: &'static [OnMethod]) -> Ro
 }
 
 impl Route {
-    /// That of a path, and the segment in place of its braces.
+    /// The route of a path, and the segment that matches its braces.
     pub(super) fn of(path: &str) -> Option<(&'static Self, &str)> {
         ROUTES.iter().find_map(|route| Some((route, route.segment(path)?)))
     }
@@ -89,18 +89,18 @@ impl Route {
     }
 }
 
-/// Whether what is at `path` belongs to clients. Also where no route leads, so that nobody else learns whether one does.
+/// Whether `path` is for clients. Includes unknown paths, so that others cannot find out which ones exist.
 pub(super) fn is_for_clients(path: &str) -> bool {
     let first = first_segment(path);
     ROUTES.iter().any(|route| route.is_for_clients && first_segment(route.template) == first)
 }
 
-/// `None` where the path does not begin with a slash, as only HTTP/2 can bring it: no route leads there.
+/// `None` if the path does not begin with a slash, which only HTTP/2 allows: no route matches it.
 fn first_segment(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
 
-/// The headers that such a request is read for.
+/// The headers that the API reads of such a request. `Authorization` only if the service has clients.
 pub fn headers_read(
     method: &Method,
     path: &str,
@@ -111,7 +111,7 @@ pub fn headers_read(
     read.iter().copied().chain(who)
 }
 
-/// What the log calls a path, such as `/orders/{orderId}`; `*` for one that is not known.
+/// What the log calls a path, such as `/orders/{orderId}`; `*` for an unknown path.
 pub fn route_template(path: &str) -> &'static str {
     Route::of(path).map_or("*", |(route, _)| route.template)
 }

@@ -1,4 +1,4 @@
-//! How a key is spelled: bare, or as a structured field's string (RFC 8941).
+//! The syntax of a key: bare, or a structured field's string (RFC 8941). Why not `sfv`: `docs/architecture.md`, "Decisions".
 
 /// Longest key, in characters. It bounds the index entry in PostgreSQL and the key in Redis.
 pub const MAX_KEY_CHARS: usize = 255;
@@ -28,7 +28,7 @@ pub enum InvalidKey {
     /// A backslash before anything but a quote or a backslash.
     #[error("in a quoted key a backslash may only stand before a quote or a backslash")]
     BadEscape,
-    /// Something other than a list of parameters behind the closing quote, such as a second key.
+    /// Something other than a list of parameters after the closing quote, such as a second key.
     #[error("text after the closing quote is not a list of parameters (RFC 8941)")]
     TrailingText,
     /// Two header lines.
@@ -37,7 +37,7 @@ pub enum InvalidKey {
 }
 
 impl IdempotencyKey {
-    /// Reads a header's value: a bare key, or a quoted string whose parameters are ignored.
+    /// Parses a header's value: a bare key, or a quoted string, whose parameters are ignored.
     pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
         let value = value.trim_ascii();
         let key = match value.split_first() {
@@ -64,13 +64,13 @@ impl IdempotencyKey {
         String::from_utf8(key).map(Self).map_err(|_| InvalidKey::NotPrintable)
     }
 
-    /// The key without quotes, as both stores hold it.
+    /// The key without quotes, as both stores keep it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A string and what follows it. `rest` begins behind the opening quote.
+/// A string and what follows it. `rest` begins after the opening quote.
 fn unquote(rest: &[u8]) -> Result<(Vec<u8>, &[u8]), InvalidKey> {
     let mut text = Vec::with_capacity(rest.len());
     let mut bytes = rest.iter();
@@ -129,7 +129,7 @@ fn skip_value(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// At most 15 digits, or 12 with up to 3 behind the point.
+/// At most 15 digits, or 12 with up to 3 after the point.
 fn skip_number(value: &[u8]) -> Option<&[u8]> {
     let (whole, rest) = split_while(value, |byte| byte.is_ascii_digit());
     match rest.strip_prefix(b".") {

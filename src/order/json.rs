@@ -1,7 +1,7 @@
-//! Walks foreign JSON and collects what is wrong with it. What is right is up to [`rules`](super::rules).
+//! Walks untrusted JSON and collects its faults. [`rules`](super::rules) has the rules.
 //!
-//! Members stay raw until their type is known. So a number keeps its spelling (`1.0` is refused, `1e999` is no
-//! syntax error), a duplicate member is seen, and nesting of any depth is skipped without recursion.
+//! Members stay raw until their type is known. So a number keeps its spelling (`1.0` is refused, `1e999` is not a
+//! syntax error), duplicate members are detected, and nesting of any depth is skipped without recursion.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct Fault {
     pub detail: Cow<'static, str>,
 }
 
-/// Why a body is no order.
+/// Why a body is not an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejected {
     /// Not JSON.
@@ -35,7 +35,7 @@ pub(super) fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &str) -> O
     let mut faults = Faults(Vec::new());
     match document(&mut faults, text) {
         Some(value) if faults.0.is_empty() => Ok(value),
-        // Malformed text comes here too, being no object. Only what has a fault is read again to tell it apart.
+        // Malformed text also has a fault here, as it is not an object. Only a body with a fault is parsed again to see which.
         _ => match serde_json::from_str::<&RawValue>(text) {
             Ok(_) => Err(Rejected::Invalid(faults.0)),
             Err(error) => Err(Rejected::Malformed(error.to_string())),
@@ -43,7 +43,7 @@ pub(super) fn read<T>(body: &[u8], document: impl FnOnce(&mut Faults, &str) -> O
     }
 }
 
-/// Collects what is wrong. Each reader returns `None` after adding at least one fault.
+/// Collects faults. Each reader that returns `None` has added at least one.
 pub(super) struct Faults(Vec<Fault>);
 
 /// Formatted only when there is a fault to point at.
@@ -100,7 +100,7 @@ impl Faults {
         }
         match serde_json::from_str(json.get()) {
             Ok(text) => Some(text),
-            // Well-formed JSON can still escape half a surrogate pair, which is no character.
+            // Well-formed JSON may escape half a surrogate pair, which is not a character.
             Err(_) => self.add(pointer, "must be valid Unicode; it has a lone surrogate"),
         }
     }
@@ -121,10 +121,10 @@ fn member_pointer(parent: Pointer<'_>, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// An object's members as they stand, duplicates included.
+/// An object's members as sent, duplicates included.
 struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
-/// Borrowed where it has no escapes, as a bare `Cow` would not be.
+/// Borrowed if it has no escapes; a bare `Cow` would not be.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -1,4 +1,4 @@
-//! The rules of an order and of a change: which members there are, and what each may hold.
+//! The rules of an order and of a change: the known members, and what each may contain.
 
 use serde_json::value::RawValue;
 
@@ -17,14 +17,14 @@ const MAX_QUANTITY: i64 = 10_000;
 const MAX_UNIT_AMOUNT: i64 = 1_000_000_000_000;
 
 impl NewOrder {
-    /// Reads a request body.
+    /// Parses a request body.
     pub fn parse(body: &[u8]) -> Result<Self, Rejected> {
         read(body, order)
     }
 }
 
 impl Status {
-    /// Reads a merge patch (RFC 7396) that sets the status, the one member of an order that changes.
+    /// Parses a merge patch (RFC 7396) that sets the status, the only member of an order that changes.
     pub fn parse_patch(body: &[u8]) -> Result<Self, Rejected> {
         read(body, |faults, json| {
             let [status] = faults.members(&"", json, ["status"])?;
@@ -96,7 +96,7 @@ impl Faults {
     }
 
     fn status(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Status> {
-        // A merge patch removes a member by null.
+        // In a merge patch null removes a member.
         if json.get() == "null" {
             return self.add(pointer, "cannot be removed");
         }
@@ -117,7 +117,7 @@ impl Faults {
     }
 }
 
-/// Whether `text` may stand as a `customerId` or a `sku`.
+/// Whether `text` is a valid `customerId` or `sku`.
 pub fn is_id(text: &str) -> bool {
     !text.chars().any(char::is_control) && (1..=MAX_ID_CHARS).contains(&text.chars().count())
 }
