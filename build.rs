@@ -1,9 +1,9 @@
 //! Links the component with a small stack.
 //!
-//! Spin keeps the memory of an instance resident, its untouched stack included, and a burst starts hundreds of instances.
-//! Rust's default is 1 MiB. `tests/e2e/stack.rs` tries the largest requests on a quarter of what is linked here, and the
-//! largest commands of the intake on a third. rustc puts the stack first in memory, so one that overflows traps and never
-//! writes into data.
+//! Spin keeps an instance's memory resident, its untouched stack included, and a burst starts hundreds of instances.
+//! Rust's default is 1 MiB. `tests/e2e/stack.rs` runs the largest requests on a quarter of the stack linked here, and the
+//! largest commands of the intake on a third. rustc places the stack first in memory, so an overflow traps and never
+//! overwrites data.
 
 /// In bytes.
 const STACK_SIZE: u32 = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Pages for people: the first page, the problems. Each is one file: its style and its script stand in it.
+//! HTML for people: the first page, the problems. Each page contains its style and its script.
 
 use std::fmt::Write;
 
@@ -7,8 +7,8 @@ use http::Response;
 
 use crate::problem::{Entry, Problem};
 
-/// Nothing but the page's own style and script runs, and nothing is fetched but the service itself.
-/// The hashes are those of the two files; a test tells when they are stale.
+/// Only the page's own style and script run, and they may fetch only from the service itself.
+/// The hashes are those of the two files; a test fails when they are stale.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
     style-src 'sha256-RN5DXzgx/25BT6SQMhc5lzDje15I0k2wUb6EWdzcwtA='; script-src 'sha256-j4PTcdkUg4XCfnO5i82pTR8BSsyEv7fRpLFyR1wG3kE='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -28,7 +28,7 @@ pub const HOME: &str = concat!(
 
 /// The page that lists all problems, at `path`.
 pub fn problem_list(path: &str) -> String {
-    // Links are relative, so that they lead to the right place behind a proxy's prefix too.
+    // Links are relative, so that they also work behind a proxy that adds a prefix.
     let base = if path.ends_with('/') { "" } else { "problems/" };
     let mut items = String::new();
     for entry in Problem::examples().iter().map(Problem::entry) {
@@ -40,7 +40,7 @@ pub fn problem_list(path: &str) -> String {
     page("Problems", if base.is_empty() { "../" } else { "./" }, &format!("<p>{text}</p>\n<ul>\n{items}</ul>\n"))
 }
 
-/// The page that the problem's `type` leads to, if there is such a problem.
+/// The page of a problem, to which its `type` leads, if there is such a problem.
 pub fn problem(slug: &str) -> Option<String> {
     let problem = Problem::examples().into_iter().find(|problem| problem.entry().slug == slug)?;
     let Entry { status, title, meaning, retry, .. } = problem.entry();
@@ -53,7 +53,7 @@ pub fn problem(slug: &str) -> Option<String> {
     Some(page(title, "../", &facts))
 }
 
-/// `home` is the way to the first page.
+/// `home` is the relative link to the first page.
 fn page(title: &str, home: &str, content: &str) -> String {
     let style = include_str!("pages/style.css");
     format!(
@@ -65,7 +65,7 @@ fn page(title: &str, home: &str, content: &str) -> String {
     )
 }
 
-/// The answer as it goes over the wire.
+/// The answer as it is sent.
 fn as_sent(response: &Response<Bytes>) -> String {
     let mut text = format!("HTTP/1.1 {}\n", response.status());
     for (name, value) in response.headers() {

@@ -1,4 +1,4 @@
-//! The RFC 9457 catalogue: every refusal and failure a client can see.
+//! The RFC 9457 problems: every refusal and failure that a client can see.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -16,7 +16,7 @@ pub use catalogue::Entry;
 
 mod catalogue;
 
-/// What `PATCH` reads: RFC 7396. A `415` names it in `Accept-Patch`.
+/// The media type that `PATCH` accepts (RFC 7396). A `415` names it in `Accept-Patch`.
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// One refusal or failure. Each doc line ends in its status.
@@ -24,12 +24,12 @@ pub const MERGE_PATCH: &str = "application/merge-patch+json";
 pub enum Problem {
     /// `POST /orders` without the header: 400.
     IdempotencyKeyMissing {
-        /// A header that was sent, and may have been meant to be this one.
+        /// A header that was sent, and was probably meant as this one.
         misspelt: Option<&'static str>,
     },
     /// A key that breaks the syntax: 400.
     IdempotencyKeyInvalid(InvalidKey),
-    /// A body that is no JSON: 400.
+    /// A body that is not JSON: 400.
     MalformedJson(String),
     /// A query parameter that is unknown, repeated, out of range or badly encoded: 400.
     InvalidParameter(String),
@@ -39,32 +39,32 @@ pub enum Problem {
     NotFound,
     /// No such order: 404.
     OrderNotFound,
-    /// The path knows other methods: 405.
+    /// The path has other methods: 405.
     MethodNotAllowed {
         /// The `Allow` header.
         allow: String,
     },
-    /// The body did not come in time: 408.
+    /// The body did not arrive in time: 408.
     RequestTimeout,
     /// Another request with the key is still running: 409.
     IdempotencyKeyInUse(String),
-    /// No order goes from the one status to the other: 409.
+    /// An order cannot move from one status to the other: 409.
     TransitionNotAllowed {
-        /// Where the order stands.
+        /// The order's status.
         from: Status,
-        /// Where it was to go.
+        /// The requested one.
         to: Status,
     },
-    /// A position of the feed from before the database was loaded into another server: 410.
+    /// A cursor from before the database was loaded into another server or set back: 410.
     CursorExpired,
     /// The order is at another version than `If-Match` names: 412.
     PreconditionFailed {
-        /// The order's present `ETag`.
+        /// The order's current `ETag`.
         etag: HeaderValue,
     },
     /// A body over the limit: 413.
     PayloadTooLarge,
-    /// A body in another form than the method reads: 415.
+    /// A body in a form that the method does not accept: 415.
     UnsupportedMediaType(Unsupported),
     /// An order, or a change of one, against the rules: 422.
     InvalidOrder(Vec<Fault>),
@@ -77,7 +77,7 @@ pub enum Problem {
     PreconditionRequired,
     /// A defect or a bad setting: 500.
     Internal(String),
-    /// PostgreSQL is late or away, and the outcome unknown: 503.
+    /// PostgreSQL is late or unavailable, and the outcome is unknown: 503.
     StoreUnavailable(String),
 }
 
@@ -86,17 +86,17 @@ pub enum Problem {
 pub enum Unsupported {
     /// The `Content-Type`.
     MediaType {
-        /// The one that the method reads.
+        /// The one that the method accepts.
         accepted: &'static str,
     },
     /// The `Content-Encoding`.
     Coding,
 }
 
-/// Seconds after which a retry is worth while: longer than a lock or a short outage lasts.
+/// Seconds after which a retry is worthwhile: longer than a lock or a short outage lasts.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Most faults that one answer lists: a body of 64 KiB can have thousands.
+/// Most faults listed in one answer: a body of 64 KiB can have thousands.
 const MAX_ERRORS: usize = 100;
 
 #[derive(Serialize)]
@@ -112,7 +112,7 @@ struct ProblemJson<'a> {
 }
 
 impl Problem {
-    /// For the client; never a database's or a library's text about the inside.
+    /// For the client; never the text of a database or a library.
     fn detail(&self) -> String {
         match self {
             Self::IdempotencyKeyMissing { misspelt: None } => {
@@ -187,7 +187,7 @@ impl Problem {
             errors,
             order_id,
         };
-        // A struct of texts and numbers always serialises.
+        // A struct of strings and numbers always serialises.
         let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
         *response.status_mut() = status;
         Note::on(&mut response).problem = Some(slug);

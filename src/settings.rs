@@ -9,8 +9,8 @@ mod connections;
 
 /// Every variable that `spin.toml` passes to the component, in its order.
 ///
-/// None ends in `_port`, `_host` or `_addr`: in a cluster containerd-shim-spin takes an environment variable of the same
-/// name for the value, and Kubernetes makes such ones of every Service, `REDIS_PORT=tcp://...` of one named `redis`.
+/// None ends in `_port`, `_host` or `_addr`: in a cluster containerd-shim-spin replaces a variable with the environment
+/// variable of its name, and Kubernetes sets such ones for every Service: `REDIS_PORT=tcp://...` for one named `redis`.
 pub const VARIABLES: [&str; 15] = [
     "redis_address",
     "redis_user",
@@ -29,7 +29,7 @@ pub const VARIABLES: [&str; 15] = [
     "body_deadline_ms",
 ];
 
-/// What the component needs to know of the world around it. It holds passwords, so it cannot be printed.
+/// The settings of the component. They contain passwords, so the type has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `redis://` or `rediss://` URL, password included.
@@ -38,11 +38,11 @@ pub struct Settings {
     pub redis_key_prefix: String,
     /// tokio-postgres connection string, password included.
     pub pg_address: String,
-    /// PEM of the authority that signed PostgreSQL's certificate, where it is not one of the system's.
+    /// PEM of the authority that signed PostgreSQL's certificate, if it is not one of the system's.
     pub pg_ca: Option<String>,
     /// Who may call.
     pub clients: Clients,
-    /// How long Redis remembers an answer.
+    /// How long Redis keeps an answer.
     pub key_retention: Duration,
     /// Longest wait for one call to Redis, its connection included.
     pub redis_deadline: Duration,
@@ -62,9 +62,9 @@ pub struct InvalidSetting {
     pub reason: String,
 }
 
-/// Longest deadline that is of use: a client has long given up.
+/// Longest useful deadline: beyond it a client has given up.
 const MAX_DEADLINE_MS: u64 = 60_000;
-/// What a body is given where the settings do not parse, so that the refusal can be seen.
+/// The deadline of a body if the settings do not parse, so that the client still gets the refusal.
 pub const DEFAULT_BODY_DEADLINE: Duration = Duration::from_millis(10_000);
 /// Ten years.
 const MAX_RETENTION_SECONDS: u64 = 315_360_000;
@@ -72,7 +72,7 @@ const MAX_RETENTION_SECONDS: u64 = 315_360_000;
 const MAX_PREFIX_BYTES: usize = 64;
 
 impl Settings {
-    /// Reads every one of [`VARIABLES`] through `variable`.
+    /// Reads each of [`VARIABLES`] with `variable`.
     pub fn parse(variable: impl Fn(&'static str) -> Result<String, String>) -> Result<Self, InvalidSetting> {
         let read = |name| variable(name).map_err(|reason| InvalidSetting { name, reason });
         let filled = |name| match read(name)? {
@@ -132,7 +132,7 @@ fn is_sslmode(mode: &str) -> bool {
     ["disable", "prefer", "require"].contains(&mode)
 }
 
-/// Whether it is PEM at all. The host reads the certificate, each time a connection is opened.
+/// Whether it looks like PEM. The host parses the certificate each time a connection is opened.
 fn is_pem_or_blank(pem: &str) -> bool {
     pem.trim().is_empty() || pem.contains("-----BEGIN CERTIFICATE-----") && pem.contains("-----END CERTIFICATE-----")
 }

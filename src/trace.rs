@@ -1,4 +1,4 @@
-//! What the log says of a request. Pure: the entry point measures and prints.
+//! The log line of a request. Pure: the entry point measures and prints.
 
 use http::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 
-/// What a request came to.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// This request placed an order.
@@ -18,7 +18,7 @@ pub enum Outcome {
     /// A repeat, answered without PostgreSQL.
     #[serde(rename = "replayed from redis")]
     ReplayedFromRedis,
-    /// A repeat that Redis did not know.
+    /// A repeat, answered by PostgreSQL.
     #[serde(rename = "replayed from postgres")]
     ReplayedFromPostgres,
     /// The key belongs to another order.
@@ -27,7 +27,7 @@ pub enum Outcome {
     /// This request changed an order.
     #[serde(rename = "changed")]
     Changed,
-    /// A repeat of the change before.
+    /// A repeat of the last change.
     #[serde(rename = "change repeated")]
     ChangeRepeated,
     /// A read.
@@ -41,14 +41,14 @@ pub enum Outcome {
     Failed,
 }
 
-/// What the answer itself does not tell. Rides along in its extensions; no client sees it.
+/// What the log needs beyond the answer. It is in the answer's extensions, which no client sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Note {
     /// Who called.
     pub client: ClientName,
-    /// `None`: the status tells it.
+    /// `None`: it follows from the status.
     pub outcome: Option<Outcome>,
-    /// Which problem the answer is: its slug.
+    /// The slug of the problem, if the answer is one.
     pub problem: Option<&'static str>,
     /// The order that the request was about.
     pub order_id: Option<Uuid>,
@@ -59,16 +59,16 @@ pub struct Note {
 }
 
 impl Note {
-    /// That of `response`.
+    /// The note of `response`.
     pub fn on<B>(response: &mut Response<B>) -> &mut Self {
         response.extensions_mut().get_or_insert_default()
     }
 }
 
-/// Most characters of a key that are logged: enough to find a request, too few to repeat it.
+/// Most characters of a key that are logged: enough to find a request, too few to repeat it with the key.
 const KEY_PREFIX_CHARS: usize = 8;
 
-/// How a key begins: eight characters, or half of a key that has no more.
+/// The beginning of a key: eight characters, or half of a key that is no longer.
 pub fn key_prefix(key: &IdempotencyKey) -> String {
     let key = key.as_str();
     let shown = if key.len() > KEY_PREFIX_CHARS { KEY_PREFIX_CHARS } else { key.len() / 2 };
@@ -78,7 +78,7 @@ pub fn key_prefix(key: &IdempotencyKey) -> String {
 /// What only the entry point knows of a request.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// When it came.
+    /// When it arrived.
     pub at: Timestamp,
     /// From its arrival to its answer.
     pub duration: Duration,
@@ -114,7 +114,7 @@ struct RequestLine<'a> {
     cause: Option<&'a str>,
 }
 
-/// The one line of a request, without the line break.
+/// The log line of a request, without the line break.
 pub fn request_line<B>(method: &Method, route: &'static str, response: &Response<B>, measured: &Measured) -> String {
     let (status, none) = (response.status(), Note::default());
     let note = response.extensions().get().unwrap_or(&none);
@@ -128,7 +128,7 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
         time: measured.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         level: if status >= StatusCode::INTERNAL_SERVER_ERROR { "error" } else { "info" },
         event: "request",
-        // Whatever else a client invents is one word, so that the line stays short.
+        // A client may invent a method, so any other one is a fixed word.
         method: if is_standard(method) { method.as_str() } else { "other" },
         route,
         status: status.as_u16(),
@@ -145,12 +145,12 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// One line for a condition that the request recovered from, such as a Redis that does not answer.
+/// A line for a condition that the request recovered from, such as a Redis that does not answer.
 pub fn warning_line(at: Timestamp, event: &str, cause: &str) -> String {
     condition_line(at, "warn", event, cause)
 }
 
-/// One line for what somebody has to look at, such as a queue that cannot be read.
+/// A line for a condition that an operator has to look at, such as a queue that cannot be read.
 pub fn error_line(at: Timestamp, event: &str, cause: &str) -> String {
     condition_line(at, "error", event, cause)
 }

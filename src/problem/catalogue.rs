@@ -1,4 +1,4 @@
-//! The one table of problems: what a problem document says, and what its page explains.
+//! The one table of problems: the contents of a problem document and of its page.
 
 use http::{HeaderValue, StatusCode};
 use uuid::Uuid;
@@ -8,23 +8,23 @@ use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
 use crate::order::{Fault, Status};
 
-/// What is the same for every occurrence of a problem.
+/// What every occurrence of a problem has in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Its `type` is `/problems/{slug}`.
     pub slug: &'static str,
     /// The status of the answer.
     pub status: StatusCode,
-    /// In a few words.
+    /// A short summary.
     pub title: &'static str,
     /// For its page: what happened.
     pub meaning: &'static str,
-    /// For its page: whether sending the request again helps, and with which key.
+    /// For its page: whether a retry helps, and with which key.
     pub retry: &'static str,
 }
 
 impl Problem {
-    /// One of each, in the order of their statuses. [`Problem::entry`] knows no other.
+    /// One of each, ordered by status. [`Problem::entry`] has no other.
     pub fn examples() -> [Self; 20] {
         let fault = |pointer: &str, detail: &'static str| Fault { pointer: pointer.into(), detail: detail.into() };
         [

@@ -1,4 +1,4 @@
-//! How a connection to each store is opened.
+//! The addresses and options with which connections to the stores are opened.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -41,7 +41,7 @@ pub(super) fn redis_url(address: &str, user: &str, password: &str) -> String {
     }
 }
 
-/// What each session of PostgreSQL is opened with.
+/// The options of each PostgreSQL session.
 pub(super) struct PgSession<'a> {
     pub address: &'a str,
     pub user: &'a str,
@@ -59,8 +59,9 @@ impl fmt::Display for PgSession<'_> {
         let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
         let (host, port) = self.address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
         // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
-        // since an abandoned one goes back to the pool with its connection still busy.
-        // The protocol relies on `read committed` and the tables are in `public`, whatever the role or the database has for a default.
+        // since an abandoned one returns to the pool with its connection still busy.
+        // The protocol relies on `read committed`, and the tables are in `public`, whatever the defaults of role and database.
+        // `read-write` below: a standby does not count as a server.
         let options = format!(
             r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed -c search_path=public",
             self.deadline_ms * 8 / 10,
@@ -75,7 +76,7 @@ impl fmt::Display for PgSession<'_> {
             quoted(self.password),
             quoted(self.database),
             self.sslmode,
-            // For each address of a name, in whole seconds: from 2 s on, one that swallows packets leaves time for the next.
+            // Per address of a name, in whole seconds. From 2 s on, an address that drops packets leaves time for the next.
             (self.deadline_ms / 2000).max(1),
             // In whole seconds, so rounded up: the deadline comes first.
             self.deadline_ms.div_ceil(1000),

@@ -1,5 +1,5 @@
 //! The other entry point: Spin's Redis trigger calls it for each message on its channel, one after another, each in a fresh
-//! instance. What is spawned does not outlive the return, so nothing that matters is.
+//! instance. A spawned task ends with the call, so nothing that matters is spawned.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::intake::{self, COMMANDS, Command};
 use crate::settings::Settings;
 use crate::trace::{self, Measured};
 
-/// What the message says does not matter.
+/// The contents of the message do not matter.
 #[spin_sdk::redis_subscriber]
 async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
     match settings().await {

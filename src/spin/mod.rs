@@ -1,4 +1,4 @@
-//! The glue to Spin's host: the entry points, the clock, randomness, variables, the log.
+//! The adapters to Spin's host: the entry points, the clock, randomness, variables, the log.
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
@@ -37,9 +37,9 @@ mod redis_answers;
 mod redis_commands;
 mod redis_replies;
 
-/// Most bytes of a client's body that are read and thrown away.
+/// Most bytes of a refused request's body that are read and discarded.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
-/// How long the body of a request is thrown away that no client sent: an order of [`MAX_BODY_BYTES`] over a slow line.
+/// How long the body of a request without a valid token is read and discarded: an order of [`MAX_BODY_BYTES`] over a slow line.
 const STRANGERS_BODY_DEADLINE: Duration = Duration::from_secs(1);
 
 struct Service;
@@ -65,14 +65,14 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
 
     let body_due = started + body_deadline;
-    // To read the other clock as well is a host call more.
+    // Reading the other clock too would be another host call.
     let wall_clock = || began + (deadlines.read_at() - started);
     let mut response = {
-        // As the intake gives it, so that the component has the API once.
+        // The same type as from the intake, so that the component contains the API once.
         let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &deadlines, body_due, wall_clock));
         api::respond(backing.as_ref().map_err(|invalid| -> &InvalidSetting { invalid }), &head, received).await
     };
-    // A client that writes all of its body before it reads finds the answer. A stranger's body costs next to nothing.
+    // A client that writes its whole body before it reads still finds the answer. Without a valid token, little is read.
     let (most, due) = match is_open || !Note::on(&mut response).client.is_empty() {
         true => (MAX_DISCARDED_BYTES, body_due),
         false => (MAX_BODY_BYTES, body_due.min(started + STRANGERS_BODY_DEADLINE)),
@@ -90,7 +90,8 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     response
 }
 
-/// The whole body, within its deadline, with the time and an id of the moment at which it was there.
+/// The complete body, within its deadline, with the time at which it was complete and an id of that time: a body may take
+/// seconds to arrive.
 async fn received(
     body: &mut Body,
     deadlines: &RequestClock,
@@ -113,8 +114,8 @@ fn timestamp(time: Duration) -> Timestamp {
     DateTime::from_timestamp_millis(time.as_millis() as i64).unwrap_or_default()
 }
 
-/// A UUIDv7 of the given time. Its 12 bits behind the milliseconds are more of the time (RFC 9562, 6.2, method 3), so that
-/// one draw of the other 62 is enough: each is a host call.
+/// A UUIDv7 of the given time. The 12 bits after the milliseconds are a finer fraction of the time (RFC 9562, 6.2, method 3),
+/// so one call for 64 random bits is enough: each is a host call.
 fn order_id(time: Duration) -> Uuid {
     let fraction = (u64::from(time.subsec_nanos()) % 1_000_000 * 4096 / 1_000_000) as u16;
     let mut bits = [0; 10];
@@ -129,7 +130,7 @@ thread_local! {
     static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
 }
 
-/// Two first requests may both read the variables: rare, and less code than to let one wait for the other.
+/// Two first requests may both read the variables. That is rare, and takes less code than making one wait.
 async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
     if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
         return Ok(settings);
@@ -158,8 +159,8 @@ fn print(mut line: String) {
     thread_local! {
         static STDERR: OutputStream = get_stderr();
     }
-    // In one write where it fits, so that the lines of two instances do not mix. By the host's own function, since the
-    // standard library asks it three times. Nothing is left to do if it fails.
+    // In one write if it fits, so that the lines of two instances do not mix, and with the host's own function, since the
+    // standard library makes three calls. If it fails, there is nothing left to do.
     line.push('\n');
     for part in line.as_bytes().chunks(MAX_WRITE_BYTES) {
         let _ = STDERR.with(|stderr| stderr.blocking_write_and_flush(part));
