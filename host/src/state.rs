@@ -8,6 +8,7 @@ use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep};
 use wasmtime::component::{GuestTaskId, InstancePre, ResourceTable};
@@ -161,7 +162,9 @@ impl WorkerState for Limits {
     }
 
     fn drop(&self, _: Store<State>, ended: wasmtime::Result<()>) {
-        if let Err(error) = ended {
+        // Instances that run while the host stops are dropped, and wasmtime calls that a panic.
+        let is_stop = |error: &wasmtime::Error| error.to_string() == "worker panicked" && !thread::panicking();
+        if let Some(error) = ended.err().filter(|error| !is_stop(error)) {
             log_error("instance ended", &error);
         }
     }
