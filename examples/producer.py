@@ -17,13 +17,13 @@ RING_AGAIN_SECONDS = 2
 
 
 def place(store, command, timeout):
-    """Sends a command and returns its result, or None where none comes in time: then the outcome is unknown."""
-    # Where the results end now. Asked behind XADD, a quick result could be missed.
+    """Sends a command and returns its result, or None if none arrives in time: then the outcome is unknown."""
+    # The current end of the results. Read after XADD, it could miss a quick result.
     newest = store.xrevrange(RESULTS, count=1)
     last = newest[0][0] if newest else "0-0"
     # The client may send this twice over a broken connection: two commands of one key are one order.
     sent = store.xadd(COMMANDS, command)
-    # The ring wakes the intake up. The stream keeps the command whether anybody hears it or not.
+    # The ring wakes the intake up. The stream keeps the command even if no intake hears it.
     if not store.publish(DOORBELL, "ring"):
         print(f"producer: nobody listens on {DOORBELL}; the command waits in the stream", file=sys.stderr)
     until = time.monotonic() + timeout

@@ -23,7 +23,7 @@ struct Args {
     /// The application to serve.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
-    /// Address to listen on, 127.0.0.1:3000 by default; port 0 takes a free one. Not for a Redis trigger.
+    /// Address to listen on, 127.0.0.1:3000 by default; port 0 chooses a free one. Not for a Redis trigger.
     #[arg(long)]
     listen: Option<SocketAddr>,
     /// For tests: a fault at the n-th host call of a kind, such as pg.execute:1:kill-after. May be repeated.
@@ -32,7 +32,7 @@ struct Args {
     /// Faults: fail, delay=<ms>, hang, hang-after, lose-reply, kill-before, kill-after.
     #[arg(long, value_name = "CALL:N:FAULT")]
     fault: Vec<Rule>,
-    /// For tests: so many of 1 000 host calls go wrong at random, the same ones for the same seed.
+    /// For tests: this many of 1 000 host calls fail at random, the same ones for the same seed.
     #[arg(long, value_name = "SEED:PER_MILLE")]
     random_faults: Option<Random>,
 }
