@@ -1,4 +1,4 @@
-//! How orders get into PostgreSQL: alone, or with those that other requests of this instance place at the same time.
+//! Inserts orders into PostgreSQL: alone, or in a batch with orders of concurrent requests to this instance.
 
 use std::fmt::Write;
 use std::future::pending;
@@ -11,7 +11,7 @@ use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
 
 use super::deadlines::RequestClock;
-use super::postgres_sessions::{Database, Failure};
+use super::postgres_sessions::{Database, Failure, Kept};
 use super::warn;
 use crate::client::ClientName;
 use crate::group_commit::{GroupCommit, Groupable, Written};
@@ -20,7 +20,7 @@ use crate::insert_order::{Shared, insert_order};
 use crate::order::{Item, Order};
 use crate::stores::{Placement, StoreError};
 
-/// What a request wants to have placed.
+/// An order to be placed.
 pub struct Row {
     pub client: ClientName,
     pub key: IdempotencyKey,
@@ -29,34 +29,34 @@ pub struct Row {
 }
 
 impl Groupable for Rc<Row> {
-    /// A repeat may have to wait for a lock, and its group with it.
+    /// A duplicate key may have to wait for a lock, and its batch with it.
     fn collides_with(&self, other: &Self) -> bool {
         self.key == other.key && self.client == other.client
     }
 }
 
-/// What a row's group came to. `None`: the group wrote nothing, and each of it goes alone.
+/// The result of a row in its batch. `None`: the batch wrote nothing, and each row is sent alone.
 type GroupResult = Option<Result<Placement, StoreError>>;
 
 thread_local! {
-    /// Those of this instance.
+    /// The writes of this instance.
     static WRITERS: Rc<GroupCommit<Rc<Row>, GroupResult>> = Rc::default();
 }
 
-/// SQLSTATE of a row whose id is there already, which only another try of the same request can have.
+/// SQLSTATE of a row whose id exists already: only an earlier attempt of the same request has that id.
 const ID_TAKEN: &str = "23505";
-/// SQLSTATE of a wait for a lock that was too long. The statement wrote nothing.
+/// SQLSTATE of a lock timeout. The statement wrote nothing.
 const LOCK_TIMEOUT: &str = "55P03";
 
-/// How long a statement may hold up the next one: one that waits for a key which another transaction holds, or a PostgreSQL
-/// that does not answer.
+/// How long a statement may hold up the next one, because it waits for a key that another transaction holds or PostgreSQL does
+/// not answer.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long a statement waits for more orders, where the one before it had several. Shorter than a statement takes, and on
-/// Spin worth it: it has requests of one instance come a little after one another.
+/// How long a statement waits for more orders if the last one had several. Spin gives an instance its requests in close
+/// succession, so a time shorter than a statement pays off.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Places `row`, if nobody has placed its key.
+/// Places `row`, if its key is free.
 pub async fn place(database: &Database<'_>, deadlines: &RequestClock, row: Row) -> Result<Placement, StoreError> {
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
     let statement = async |rows: Vec<_>| place_together(database, &rows).await;
@@ -70,34 +70,41 @@ pub async fn place(database: &Database<'_>, deadlines: &RequestClock, row: Row) 
         let placements = are_placed(database, slice::from_ref(&row)).await?;
         Ok(placements == [Placement::Placed])
     };
-    insert_order(shared, place_alone(database, &row), is_placed).await
+    insert_order(shared, async { placement(insert(database, Kept::Avoid, &row).await) }, is_placed).await
 }
 
 /// Places all of `rows` by one statement. `None` if it failed and may have written them.
 async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupResult>> {
     if let [row] = rows {
-        return Some(vec![Some(place_alone(database, row).await)]);
+        let inserted = insert(database, Kept::Report, row).await;
+        // A statement whose session was lost may have been committed.
+        let is_known = !matches!(inserted, Err(Failure::SessionLost(_)));
+        return is_known.then(|| vec![Some(placement(inserted))]);
     }
     let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
     let parameters = || vec![ParameterValue::Jsonb(json.clone())];
-    let inserted = database.execute(include_str!("sql/place_orders.sql"), &parameters).await;
+    let inserted = database.execute(Kept::Report, include_str!("sql/place_orders.sql"), &parameters).await;
     let wrote_nothing = matches!(&inserted, Err(failure) if failure.sqlstate() == Some(LOCK_TIMEOUT));
     let placements = match inserted {
         Ok(count) if count == rows.len() as u64 => Ok(vec![Placement::Placed; rows.len()]),
-        // The count alone does not say which of the keys were taken, and to have them returned would cost every group more.
+        // The count does not show which keys were taken, and RETURNING would slow down every batch.
         Ok(_) => are_placed(database, rows).await,
         Err(failure) => Err(failure),
     };
     match placements {
         Ok(placements) => Some(placements.into_iter().map(|placement| Some(Ok(placement))).collect()),
         Err(failure) => {
-            warn("orders not placed together", &format!("{}; each of {} goes alone", failure.cause(), rows.len()));
+            warn(
+                "orders not placed together",
+                &format!("{}; its {} orders go one by one", failure.cause(), rows.len()),
+            );
             wrote_nothing.then(|| vec![None; rows.len()])
         }
     }
 }
 
-async fn place_alone(database: &Database<'_>, row: &Row) -> Result<Placement, StoreError> {
+/// Inserts one row, if its key is free. Returns how many rows were inserted.
+async fn insert(database: &Database<'_>, kept: Kept, row: &Row) -> Result<u64, Failure> {
     let (order, placed) = (&row.order, &row.order.placed);
     let items = to_json(&placed.items);
     let text = |value: &str| ParameterValue::Str(value.to_owned());
@@ -115,23 +122,27 @@ async fn place_alone(database: &Database<'_>, row: &Row) -> Result<Placement, St
             text(row.client.as_str()),
         ]
     };
-    match database.execute(include_str!("sql/place_order.sql"), &parameters).await {
+    database.execute(kept, include_str!("sql/place_order.sql"), &parameters).await
+}
+
+fn placement(inserted: Result<u64, Failure>) -> Result<Placement, StoreError> {
+    match inserted {
         Ok(0) => Ok(Placement::KeyTaken),
         Ok(_) => Ok(Placement::Placed),
         Err(failure) => match failure.sqlstate() {
             Some(ID_TAKEN) => Ok(Placement::KeyTaken),
-            // Only here: elsewhere a lock timeout says nothing about a key.
+            // Only for an insert: elsewhere a lock timeout is not about a key.
             Some(LOCK_TIMEOUT) => Err(StoreError::KeyInUse(failure.cause())),
             _ => Err(failure.into()),
         },
     }
 }
 
-/// Which of `rows` are there under their own ids: the keys of the others were taken before.
+/// Looks up which of `rows` exist under their own ids. The keys of the others had been taken.
 async fn are_placed(database: &Database<'_>, rows: &[Rc<Row>]) -> Result<Vec<Placement>, Failure> {
     let array = |value: fn(&Row) -> String| ParameterValue::ArrayStr(rows.iter().map(|row| Some(value(row))).collect());
     let parameters = || vec![array(|row| row.client.as_str().to_owned()), array(|row| row.order.id.to_string())];
-    let found = database.query(include_str!("sql/find_placed.sql"), &parameters).await?;
+    let found = database.query(Kept::Resend, include_str!("sql/find_placed.sql"), &parameters).await?;
     let is_found = |id: Uuid| {
         let id = id.to_string();
         found.iter().any(|columns| matches!(columns.first(), Some(DbValue::Uuid(found)) if *found == id))
@@ -140,7 +151,7 @@ async fn are_placed(database: &Database<'_>, rows: &[Rc<Row>]) -> Result<Vec<Pla
     Ok(rows.iter().map(placement).collect())
 }
 
-/// Texts and numbers always serialise. If they did not, PostgreSQL would refuse the empty text.
+/// Texts and numbers always serialise. PostgreSQL would refuse an empty text.
 fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::deadlines::RequestClock;
 use super::postgres_inserts::{Row, place};
-use super::postgres_sessions::{Failure, Parameters, PostgresSessions};
+use super::postgres_sessions::{Failure, Kept, Parameters, PostgresSessions};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{NewOrder, Order, Status, Timestamp};
@@ -36,8 +36,12 @@ impl<'a> PostgresOrderStore<'a> {
         self.sessions.spent()
     }
 
-    async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.sessions.run(async |database| database.query(sql, parameters).await).await
+    async fn read(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
+        self.query(Kept::Resend, sql, parameters).await
+    }
+
+    async fn query(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
+        self.sessions.run(async |database| database.query(kept, sql, parameters).await).await
     }
 }
 
@@ -55,7 +59,7 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
         let parameters = || vec![text(client.as_str()), text(key.as_str())];
-        let mut rows = self.query(include_str!("sql/find_by_key.sql"), &parameters).await?;
+        let mut rows = self.read(include_str!("sql/find_by_key.sql"), &parameters).await?;
         let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
         let fingerprint = match row.pop() {
             Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
@@ -67,7 +71,7 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
         let parameters = || vec![text(client.as_str()), uuid(id)];
-        let mut rows = self.query(include_str!("sql/find_order.sql"), &parameters).await?;
+        let mut rows = self.read(include_str!("sql/find_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -90,7 +94,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         // The row comes back with the change: a SELECT behind it could already see the next one.
-        let mut rows = self.query(include_str!("sql/change_order.sql"), &parameters).await?;
+        let mut rows = self.query(Kept::Avoid, include_str!("sql/change_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -109,7 +113,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         let mut page = Page::default();
-        for mut row in self.query(include_str!("sql/list_orders.sql"), &parameters).await? {
+        for mut row in self.read(include_str!("sql/list_orders.sql"), &parameters).await? {
             // The same in every row: it is the page's.
             if let Some(DbValue::Uuid(next)) = row.pop() {
                 page.next = Uuid::parse_str(&next).ok();
@@ -134,7 +138,7 @@ impl OrderStore for PostgresOrderStore<'_> {
                 ParameterValue::Int64(PAGE_BYTES as i64),
             ]
         };
-        let rows = self.query(include_str!("sql/list_events.sql"), &parameters).await?;
+        let rows = self.read(include_str!("sql/list_events.sql"), &parameters).await?;
         let (mut page, mut found) = (None, 0);
         for row in rows {
             let row = FeedRow::read(row)?;
@@ -151,7 +155,7 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn check(&self) -> Result<(), StoreError> {
         let parameters = || vec![text(SCHEMA)];
-        let mut rows = self.query(include_str!("sql/check_schema.sql"), &parameters).await?;
+        let mut rows = self.read(include_str!("sql/check_schema.sql"), &parameters).await?;
         match rows.pop().as_deref() {
             Some([DbValue::Str(settings), _]) => {
                 Err(StoreError::Unavailable(format!("a crash of PostgreSQL may lose acknowledged orders: {settings}")))

@@ -1,21 +1,35 @@
-//! Sessions of PostgreSQL: one is taken from the host's pool for one statement and given back behind it.
+//! Sessions of PostgreSQL, taken from the host's pool.
+//!
+//! Taking a session costs a round trip, in which the host resets it. So an instance keeps one session for its next statements,
+//! for a moment. The pool has a limit, and a take waits for a free session without a limit: a session that is kept for longer
+//! could stop the service.
 
-use std::cell::Cell;
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 // The interface itself: the SDK's wrapper reads a certificate from a file too, which is 24 KB of the component.
 use spin_sdk::pg::wit::postgres::{Connection, ConnectionBuilder, DbValue, Error, ParameterValue, QueryError};
+use spin_sdk::wasip3::wit_bindgen;
 
 use super::deadlines::RequestClock;
 use crate::settings::Settings;
 use crate::stores::StoreError;
 
-/// SQLSTATE of a write in a session that has become read-only: its server was demoted, or so it was set.
+/// How long a session is kept, from its first statement on. A take of another instance waits no longer than this and the
+/// statement that then still runs.
+///
+/// A take does not show whether it waited for a free session: a new connection and a busy machine take as long. So a session
+/// is kept even if the pool is crowded.
+const KEPT: Duration = Duration::from_millis(50);
+
+/// SQLSTATE of a write in a session that has become read-only: its server was demoted or set to read-only.
 const READ_ONLY: &str = "25006";
 /// SQLSTATE of a session that an administrator ended, here its own role.
 const ENDED: &str = "57P01";
 
-/// Makes the parameters of a statement, anew for each session that it is sent to.
+/// Makes the parameters of a statement, again for each session that it is sent to.
 pub type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
 
 /// Runs the statements of one request, each call to the store under the deadline.
@@ -27,6 +41,29 @@ pub struct PostgresSessions<'a> {
 
 /// The host's database. Only [`PostgresSessions::run`] gives it out, so that no statement is without a deadline.
 pub struct Database<'a>(&'a Settings);
+
+/// Whether a statement may use the kept session, which may have been lost since its last statement. If it is lost while the
+/// statement runs, the statement may have been committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Yes. If the session was lost, the statement is sent again on another one: it only reads.
+    Resend,
+    /// Yes. If the session was lost, the statement fails with [`Failure::SessionLost`], and the caller finds out what happened.
+    Report,
+    /// No. The statement uses a session that the pool has just checked.
+    Avoid,
+}
+
+/// A session, and whether its time is over.
+struct Session {
+    connection: Connection,
+    is_over: Rc<Cell<bool>>,
+}
+
+thread_local! {
+    /// The session that this instance keeps.
+    static SESSION: RefCell<Option<Session>> = const { RefCell::new(None) };
+}
 
 impl<'a> PostgresSessions<'a> {
     pub fn new(settings: &'a Settings, deadlines: &'a RequestClock) -> Self {
@@ -48,34 +85,53 @@ impl<'a> PostgresSessions<'a> {
 
 impl Database<'_> {
     /// Runs a statement for its row count, which costs less than rows do.
-    pub async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
-        self.on_a_session(async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
+    pub async fn execute(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
+        self.on_a_session(kept, async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
     }
 
     /// Runs a statement for its rows.
-    pub async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.on_a_session(async |connection| {
+    pub async fn query(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
+        self.on_a_session(kept, async |connection| {
             let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters()).await?;
             let mut rows = Vec::new();
             while let Some(row) = stream.next().await {
                 rows.push(row);
             }
-            // Only here is told whether these were all rows.
+            // Only this shows whether these were all rows.
             end.await?;
             Ok(rows)
         })
         .await
     }
 
-    /// Runs one statement. Where its session has become read-only, nothing was written: the session is ended, and the same
-    /// statement goes to the next one. The pool runs out of such sessions, since a new one is opened only where it can write.
-    async fn on_a_session<T>(&self, statement: impl AsyncFn(&Connection) -> Result<T, Error>) -> Result<T, Failure> {
+    /// Runs one statement. After a success its session is kept.
+    ///
+    /// If the session has become read-only, nothing was written: the session is ended, and the same statement goes to the next
+    /// one. The pool runs out of such sessions, since a new one is opened only on a server that can write.
+    async fn on_a_session<T>(
+        &self,
+        kept: Kept,
+        statement: impl AsyncFn(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let mut session = if kept == Kept::Avoid { None } else { SESSION.take() };
         loop {
-            let connection = self.connection().await.map_err(Failure::Host)?;
-            let result = statement(&connection).await;
-            let is_read_only = matches!(&result, Err(error) if sqlstate(error) == Some(READ_ONLY));
-            if !is_read_only || !end(connection).await {
-                return result.map_err(Failure::Host);
+            let was_kept = session.is_some();
+            let taken = match session.take() {
+                Some(session) => session,
+                None => Session::new(self.connection().await.map_err(Failure::Host)?),
+            };
+            match statement(&taken.connection).await {
+                Ok(value) => {
+                    taken.keep();
+                    return Ok(value);
+                }
+                Err(error) if sqlstate(&error) == Some(READ_ONLY) && end(taken.connection).await => {}
+                Err(error) if was_kept && is_lost(&error) => {
+                    if kept == Kept::Report {
+                        return Err(Failure::SessionLost(error));
+                    }
+                }
+                Err(error) => return Err(Failure::Host(error)),
             }
         }
     }
@@ -90,8 +146,40 @@ impl Database<'_> {
     }
 }
 
+impl Session {
+    /// A session that was taken just now.
+    fn new(connection: Connection) -> Self {
+        let is_over = Rc::new(Cell::new(false));
+        let over = is_over.clone();
+        wit_bindgen::spawn(async move {
+            let now = Instant::now();
+            _ = RequestClock::from(now).until(now + KEPT, pending::<()>()).await;
+            over.set(true);
+            SESSION.with_borrow_mut(|kept| _ = kept.take_if(|session| session.is_over.get()));
+        });
+        Self { connection, is_over }
+    }
+
+    /// Keeps the session for the instance's next statement, unless its time is over or another one is kept.
+    fn keep(self) {
+        SESSION.with_borrow_mut(|kept| {
+            if kept.is_none() && !self.is_over.get() {
+                *kept = Some(self);
+            }
+        });
+    }
+}
+
+/// Whether a statement failed with its session, so that another session may run it.
+fn is_lost(error: &Error) -> bool {
+    match sqlstate(error) {
+        None => true,
+        Some(code) => code.starts_with("57P") || code.starts_with("08"),
+    }
+}
+
 /// Ends the session, as a role may its own, so that the pool drops it: a component cannot close what the host has pooled.
-/// `false` where PostgreSQL refuses, since the right to that function was taken away.
+/// `false` if PostgreSQL refuses, because the right to that function was revoked.
 async fn end(connection: Connection) -> bool {
     let sql = "SELECT pg_terminate_backend(pg_backend_pid())".to_owned();
     match connection.execute_async(sql, Vec::new()).await {
@@ -100,7 +188,7 @@ async fn end(connection: Connection) -> bool {
     }
 }
 
-/// PostgreSQL's SQLSTATE code, where it sent one.
+/// PostgreSQL's SQLSTATE code, if it sent one.
 fn sqlstate(error: &Error) -> Option<&str> {
     match error {
         Error::QueryFailed(QueryError::DbError(error)) => Some(&error.code),
@@ -111,15 +199,17 @@ fn sqlstate(error: &Error) -> Option<&str> {
 /// A statement that gave no result.
 pub enum Failure {
     Host(Error),
+    /// The kept session was lost, before the statement ran or while it did.
+    SessionLost(Error),
     /// After so many milliseconds.
     Late(u128),
 }
 
 impl Failure {
-    /// PostgreSQL's SQLSTATE code, where it sent one.
+    /// PostgreSQL's SQLSTATE code, if it sent one.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Host(error) => sqlstate(error),
+            Self::Host(error) | Self::SessionLost(error) => sqlstate(error),
             Self::Late(_) => None,
         }
     }
@@ -128,16 +218,16 @@ impl Failure {
     pub fn cause(&self) -> String {
         match self {
             Self::Late(ms) => format!("no answer within {ms} ms"),
-            Self::Host(Error::QueryFailed(QueryError::DbError(error))) => {
-                format!("{} (SQLSTATE {})", error.message, error.code)
-            }
-            Self::Host(
+            Self::Host(error) | Self::SessionLost(error) => match error {
+                Error::QueryFailed(QueryError::DbError(error)) => {
+                    format!("{} (SQLSTATE {})", error.message, error.code)
+                }
                 Error::ConnectionFailed(text)
                 | Error::BadParameter(text)
                 | Error::QueryFailed(QueryError::Text(text))
                 | Error::ValueConversionFailed(text)
-                | Error::Other(text),
-            ) => first_line(text),
+                | Error::Other(text) => first_line(text),
+            },
         }
     }
 }
@@ -151,7 +241,7 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What follows the first line of a host's error is its backtrace.
+/// A backtrace follows the first line of a host's error.
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }

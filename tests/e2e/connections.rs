@@ -1,4 +1,4 @@
-//! Connections: one to PostgreSQL serves one statement and is given back at once, one to Redis that broke is replaced.
+//! Connections: one to PostgreSQL serves the statements of a moment and is given back, one to Redis that broke is replaced.
 
 use std::time::{Duration, Instant};
 
@@ -55,17 +55,121 @@ async fn serve(mut client: TcpStream, sent: watch::Sender<Sent>) {
     }
 }
 
-/// The host's pool waits without limit, so a request that keeps a connection stops the others. By reads, since creates share
-/// one; in less time than an instance without requests lasts.
+/// Longer than an instance keeps a session.
+const SESSION_IS_OVER: Duration = Duration::from_millis(300);
+
+/// Places an order, with a fresh key. Returns how often that took a session from the pool.
+async fn takes_of_a_create(app: &TestApp) -> usize {
+    let before = app.postgres.takes();
+    assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+    app.postgres.takes() - before
+}
+
+/// Requests that need no PostgreSQL keep the instance alive meanwhile.
+async fn until_a_session_is_over(app: &TestApp) {
+    let started = Instant::now();
+    while started.elapsed() < SESSION_IS_OVER {
+        let _ = app.get("/healthz").await;
+    }
+}
+
 #[tokio::test]
-async fn a_postgres_connection_is_given_back_with_its_statement() {
+async fn creates_in_quick_succession_share_a_session() {
+    let (app, started) = (TestApp::start().await, Instant::now());
+    let mut in_a_row = 0;
+    // On a slow machine a session's time may be over sooner: so until it is seen.
+    while in_a_row < 3 {
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "no session was kept");
+        in_a_row = if takes_of_a_create(&app).await == 0 { in_a_row + 1 } else { 0 };
+    }
+}
+
+/// The host's pool waits without limit, so a session that is kept for good stops others.
+#[tokio::test]
+async fn a_kept_session_is_given_back_after_a_moment() {
+    let app = TestApp::start().await;
+    for _ in 0..5 {
+        assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+        until_a_session_is_over(&app).await;
+        assert_eq!(takes_of_a_create(&app).await, 1, "the session was kept");
+    }
+}
+
+/// By reads, since creates share a session.
+#[tokio::test]
+async fn more_instances_than_the_pool_has_sessions_are_all_served() {
     let app = TestApp::start().await;
     let url = format!("{}/orders?limit=1", app.url);
-    for _ in 0..REQUESTS / 8 {
-        let requests: Vec<_> = (0..8).map(|_| tokio::spawn(app.http.get(&url).send())).collect();
+    for _ in 0..4 {
+        let requests: Vec<_> = (0..REQUESTS).map(|_| tokio::spawn(app.http.get(&url).send())).collect();
         for request in requests {
-            assert_eq!(request.await.unwrap().unwrap().status(), 200, "no connection was free");
+            assert_eq!(request.await.unwrap().unwrap().status(), 200, "no session was free");
         }
+    }
+}
+
+#[tokio::test]
+async fn no_session_is_kept_across_a_failure() {
+    let app = TestApp::start().await;
+    let (holder, key, model) = (owner().await, fresh_key(), fresh_key());
+    app.place(&model, ORDER).await;
+    hold_key(&holder, &key, &model).await;
+    for _ in 0..3 {
+        assert_eq!(app.place(&key, ORDER).await.status, 409);
+        assert_eq!(takes_of_a_create(&app).await, 1, "the session of a statement that failed was kept");
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// A session that breaks while it is kept, or with its statement, costs a second try: never an error, and never a second order.
+#[tokio::test]
+async fn a_kept_session_that_is_lost_costs_no_request() {
+    let app = TestApp::start().await;
+    for _ in 0..20 {
+        let (key, before) = (fresh_key(), fresh_key());
+        let first = app.place(&before, ORDER).await;
+        let order = first.header("location").to_owned();
+        app.postgres.cut();
+        let placed = app.place(&key, ORDER).await;
+        assert_eq!((placed.status, placed.header("idempotent-replayed")), (201, "false"));
+        assert_eq!(rows_of(&key).await, 1);
+        app.postgres.cut();
+        assert_eq!(app.get(&order).await.status, 200);
+        app.postgres.cut();
+        assert_eq!(app.change(&order, first.header("etag"), "confirmed").await.status, 200);
+    }
+}
+
+/// The second try finds the key taken, by the first. On a session that was not kept there is no second try, but `503`: so
+/// until some were.
+#[tokio::test]
+async fn an_order_whose_commit_a_lost_session_did_not_confirm_is_the_requests_own() {
+    let (app, started) = (TestApp::start().await, Instant::now());
+    let mut tried_again = 0;
+    while tried_again < 5 {
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "no session was kept");
+        let key = fresh_key();
+        assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
+        app.postgres.lose_the_answer_to("INSERT INTO orders");
+        let placed = app.place(&key, ORDER).await;
+        if placed.status != 503 {
+            assert_eq!((placed.status, placed.header("idempotent-replayed")), (201, "false"));
+            tried_again += 1;
+        }
+        assert_eq!(rows_of(&key).await, 1);
+    }
+}
+
+/// Sent again, it could be refused because of its own first try.
+#[tokio::test]
+async fn a_change_whose_commit_was_not_confirmed_is_not_sent_again() {
+    let app = TestApp::start().await;
+    for _ in 0..5 {
+        let first = app.place(&fresh_key(), ORDER).await;
+        let location = first.header("location");
+        app.postgres.lose_the_answer_to("UPDATE orders");
+        assert_eq!(app.change(location, first.header("etag"), "confirmed").await.status, 503);
+        assert_eq!(app.get(location).await.json()["status"], "confirmed");
     }
 }
 
