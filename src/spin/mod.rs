@@ -1,6 +1,6 @@
 //! The adapters to Spin's host: the entry points, the clock, randomness, variables, the log.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,6 +12,7 @@ use http::Response;
 use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::types::{self, ErrorCode};
 use spin_sdk::wasip3::random::random::get_random_u64;
+use spin_sdk::wasip3::wit_bindgen;
 use uuid::Uuid;
 use wasip2::cli::stderr::get_stderr;
 use wasip2::io::streams::OutputStream;
@@ -42,6 +43,13 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// How long the body of a request without a valid token is read and discarded: an order of [`MAX_BODY_BYTES`] over a slow line.
 const STRANGERS_BODY_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long an instance takes requests.
+///
+/// A host gives requests to its instances in turn and ends each after 128 of them. So a burst leaves many instances, each with
+/// few requests at a time, whose orders hardly ever share a statement, and they live the longer the more they are. Measured
+/// on Spin 4.1 with 64 clients: 59 instances without this limit, 20 with it.
+const LIFETIME: Duration = Duration::from_secs(1);
+
 struct Service;
 spin_sdk::wasip3::http::service::export!(Service);
 
@@ -54,6 +62,7 @@ impl Guest for Service {
 /// Answers every request: an error that left the component would lose status, body and headers.
 async fn handle(request: types::Request) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
+    retire_when_old(started);
     let settings = settings().await;
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
     let deadlines = RequestClock::from(started);
@@ -123,6 +132,19 @@ fn order_id(time: Duration) -> Uuid {
         .zip(fraction.to_be_bytes().into_iter().chain(get_random_u64().to_be_bytes()))
         .for_each(|(to, from)| *to = from);
     uuid::Builder::from_unix_timestamp_millis(time.as_millis() as u64, &bits).into_uuid()
+}
+
+/// Once the instance is old, has the host give it no more requests. It ends when its own are done.
+fn retire_when_old(now: Instant) {
+    thread_local! {
+        static BORN: Cell<Option<Instant>> = const { Cell::new(None) };
+        static IS_RETIRED: Cell<bool> = const { Cell::new(false) };
+    }
+    let born = BORN.get().unwrap_or(now);
+    BORN.set(Some(born));
+    if now - born > LIFETIME && !IS_RETIRED.replace(true) {
+        wit_bindgen::backpressure_inc();
+    }
 }
 
 thread_local! {
