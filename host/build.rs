@@ -23,7 +23,7 @@ fn main() -> Result<()> {
 
 /// `bindgen!` takes its path as a literal, hence the generated file.
 ///
-/// Functions that are `async` in WIT become concurrent ones by themselves: the guest may race and cancel them.
+/// Functions that are `async` in WIT become concurrent ones: the guest may race and cancel them.
 /// The four older blocking functions of PostgreSQL hold their instance while they run, as in Spin.
 fn bindgen_call(wit: &str) -> String {
     format!(

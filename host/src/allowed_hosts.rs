@@ -11,11 +11,11 @@ pub struct AllowedHost {
 }
 
 impl AllowedHost {
-    /// Reads `scheme://host:port`; the port may be left out where the scheme has one.
+    /// Reads `scheme://host:port`; the port may be left out if the scheme has a default one.
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// If the text is not such an entry.
     pub fn parse(entry: &str) -> Result<Self> {
         let parse = || {
             let (scheme, rest) = entry.split_once("://")?;
@@ -35,12 +35,12 @@ impl AllowedHost {
         parse().with_context(|| format!("{entry:?} is not scheme://host:port"))
     }
 
-    /// Whether it is for this scheme alone.
+    /// Whether the entry is for this scheme alone.
     pub fn names_scheme(&self, scheme: &str) -> bool {
         self.scheme.as_deref() == Some(scheme)
     }
 
-    /// Whether it lets the component connect there.
+    /// Whether the entry lets the component connect there.
     pub fn covers(&self, scheme: &str, host: &str, port: u16) -> bool {
         let same =
             |mine: &Option<String>, theirs: &str| mine.as_ref().is_none_or(|mine| mine.eq_ignore_ascii_case(theirs));

@@ -11,15 +11,15 @@ use wasmtime::component::Component;
 
 use crate::log::one_line;
 
-/// The component in `source`, compiled by `engine`: read from the file that an earlier start left, or compiled now and kept.
+/// The component in `source`, compiled by `engine`: read from the file that an earlier start wrote, or compiled now and kept.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or holds no component. A compiled component that cannot be kept is no error.
+/// If the file cannot be read or holds no component. Failing to keep the compiled component is not an error.
 pub fn load(engine: &Engine, source: &Path) -> Result<Component> {
     let wasm = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
     let kept = kept_at(engine, source, &wasm);
-    // Others that start meanwhile wait for the first one instead of compiling too.
+    // Processes that start meanwhile wait for the first one instead of compiling too.
     let _lock = lock(&source.with_extension("cwasm.lock"));
     if let Some(component) = read(engine, &kept) {
         return Ok(component);
@@ -32,7 +32,7 @@ pub fn load(engine: &Engine, source: &Path) -> Result<Component> {
     Ok(component)
 }
 
-/// Another component or another engine is another file.
+/// Another component or another engine gets another file name.
 fn kept_at(engine: &Engine, source: &Path, wasm: &[u8]) -> PathBuf {
     let mut settings = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut settings);
@@ -41,7 +41,7 @@ fn kept_at(engine: &Engine, source: &Path, wasm: &[u8]) -> PathBuf {
     source.with_extension(format!("{key}.cwasm"))
 }
 
-/// `None` where the folder cannot be written to: then each start compiles.
+/// `None` if the folder cannot be written to: then each start compiles.
 fn lock(path: &Path) -> Option<File> {
     let file = File::create(path).ok()?;
     file.lock().ok()?;
@@ -60,7 +60,7 @@ fn read(engine: &Engine, kept: &Path) -> Option<Component> {
     component.ok()
 }
 
-/// Replaces what was kept of earlier builds.
+/// Deletes what earlier builds left.
 fn keep(component: &Component, kept: &Path, source: &Path) -> Result<()> {
     let bytes = component.serialize().map_err(|error| anyhow!(one_line(&error)))?;
     let draft = kept.with_extension("draft");

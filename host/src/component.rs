@@ -26,7 +26,7 @@ use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::p3::bindings::{ServicePre, http};
 use wasmtime_wasi_http::p3::{WasiHttp, WasiHttpView};
 
-/// Instances alive at once, where memory is set aside for them.
+/// Instances alive at once, if memory can be reserved for them.
 const INSTANCES: u32 = 1000;
 
 /// A component, compiled and linked, ready to be served.
@@ -40,8 +40,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// When its file is missing or no component, when it imports what this host does not serve, or when it does not export
-    /// what its trigger calls.
+    /// If its file is missing or holds no component, if it imports what this host does not serve, or if it does not export
+    /// the function that its trigger calls.
     pub fn load(app: App) -> Result<Self> {
         if !app.source.is_file() {
             let how = app.build_command.as_deref().unwrap_or("spin build");
@@ -63,22 +63,22 @@ impl Host {
         Ok(Self { app: Arc::new(app), component })
     }
 
-    /// Answers what `listener` accepts, for as long as it is polled, with instances and pools of its own.
+    /// Serves the connections that `listener` accepts, for as long as it is polled, with instances and pools of its own.
     ///
     /// # Errors
     ///
-    /// When a connection cannot be accepted.
+    /// If a connection cannot be accepted.
     pub async fn serve(&self, listener: TcpListener, faults: Arc<Plan>) -> Result<Infallible> {
         let handler = ProxyHandler::new(self.instances(faults));
         server::serve(listener, handler).await.context("cannot accept a connection")
     }
 
-    /// What calls the component for messages in Redis, with pools of its own.
+    /// The handler that calls the component for messages in Redis, with pools of its own.
     pub fn subscriber(&self, faults: Arc<Plan>) -> Subscriber {
         Subscriber::new(self.instances(faults))
     }
 
-    /// What calls the component.
+    /// The handler of the component's trigger.
     pub fn trigger(&self) -> &Trigger {
         &self.app.trigger
     }
@@ -100,10 +100,10 @@ fn engine() -> Result<Engine> {
     let mut config = Config::new();
     config
         .wasm_component_model_async(true)
-        // The component is stripped: its frames would tell nothing, in a line of 2 000 characters.
+        // The component is stripped: its frames would show nothing, in a line of 2 000 characters.
         .wasm_backtrace_max_frames(None)
         .allocation_strategy(pooling);
-    // Setting the pool aside takes address space that a restricted machine may refuse.
+    // Reserving the pool takes address space, which a restricted machine may refuse.
     Engine::new(&config)
         .or_else(|_| {
             config.allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand);

@@ -1,5 +1,5 @@
 //! Faults at host calls, for tests: the n-th call of a kind fails, is late, never ends, loses its reply,
-//! or takes its instance with it. Either chosen one by one or drawn from a seed.
+//! or ends its instance. Faults are either chosen one by one or drawn from a seed.
 //!
 //! A plan counts the calls of all instances. What happens to the n-th call of a kind depends on the plan alone.
 
@@ -38,24 +38,24 @@ pub const CALLS: [(&str, Call); 6] = [
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails and was not done.
+    /// The call fails and has no effect.
     Fail,
-    /// It is done after a delay.
+    /// The call is made after a delay.
     Delay(Duration),
-    /// It is not done and never answers.
+    /// The call is not made and never returns.
     Hang,
-    /// It is done and never answers.
+    /// The call is made and never returns.
     HangAfter,
-    /// It is done, and its answer is lost: the component sees an error.
+    /// The call is made, and its reply is lost: the component sees an error.
     LoseReply,
-    /// The instance dies, and the call was not done.
+    /// The instance dies before the call is made.
     KillBefore,
-    /// The call is done, and the instance dies before it sees the answer.
+    /// The call is made, and the instance dies before it sees the reply.
     KillAfter,
 }
 
 impl Fault {
-    /// Whether it ends the instance.
+    /// Whether the fault ends the instance.
     pub fn kills(self) -> bool {
         matches!(self, Self::KillBefore | Self::KillAfter)
     }
@@ -66,7 +66,7 @@ impl Fault {
 pub struct Rule {
     /// The kind of call.
     pub call: Call,
-    /// Which of them.
+    /// Which of its calls.
     pub nth: u32,
     /// What happens to it.
     pub fault: Fault,
@@ -147,7 +147,7 @@ impl FromStr for Random {
 
 impl Random {
     fn fault(self, call: Call, nth: u32) -> Option<Fault> {
-        // Another stream for each call: calls of different instances come in no order.
+        // Each kind of call has its own stream of numbers: calls of different instances come in no fixed order.
         let mut stream = Rng::with_seed(self.seed);
         let mut random = Rng::with_seed(stream.u64(..) ^ ((call as u64) << 32 | u64::from(nth)));
         let (lot, kind, delay) = (random.u64(..1000), random.u8(..7), random.u64(..100));
@@ -163,7 +163,7 @@ impl Random {
     }
 }
 
-/// Which calls go wrong. Empty by default, and then without effect.
+/// Which calls go wrong. Empty and without effect by default.
 #[derive(Debug, Default)]
 pub struct Plan {
     rules: Vec<Rule>,
@@ -173,7 +173,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan of these rules, and of faults at random where no rule stands.
+    /// A plan of these rules; a call without a rule may get a random fault.
     pub fn new(rules: Vec<Rule>, random: Option<Random>) -> Self {
         Self { rules, random, ..Self::default() }
     }
@@ -183,7 +183,7 @@ impl Plan {
         self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// What went wrong so far.
+    /// The faults injected so far.
     pub fn injected(&self) -> Vec<Rule> {
         self.injected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -198,7 +198,7 @@ impl Plan {
         Some(fault)
     }
 
-    /// Does `work`, or what the plan says. The outer error ends the instance.
+    /// Does `work`, with the fault that the plan has for this call. The outer error ends the instance.
     pub(crate) async fn run<T, E: Injected>(
         &self,
         call: Call,
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_read_or_says_what_is_wrong() {
+    fn a_rule_is_read_or_its_error_names_the_cause() {
         let rule: Rule = "redis.get:2:delay=50".parse().unwrap();
         assert_eq!(rule, Rule { call: Call::RedisGet, nth: 2, fault: Fault::Delay(Duration::from_millis(50)) });
         for wrong in ["", "pg.execute", "pg.exec:1:fail", "pg.open:x:fail", "pg.open:1:die", "pg.open:1:delay=x"] {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_draws_every_fault_as_often_as_asked_and_the_same_ones_again() {
+    fn a_seed_draws_the_same_faults_each_time_as_often_as_asked() {
         let random: Random = "7:30".parse().unwrap();
         let drawn: Vec<_> = (1..=10_000).map(|nth| random.fault(Call::PgExecute, nth)).collect();
         let faults: Vec<_> = drawn.iter().flatten().collect();

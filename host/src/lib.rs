@@ -1,7 +1,7 @@
 //! A small host for the order component: it reads `spin.toml` and serves the `.wasm` named there over HTTP, or for messages
 //! on a channel in Redis, for machines without Spin and for the end-to-end tests.
 //!
-//! It behaves like Spin 4.1 wherever the component can notice: the same interfaces (`spin:redis`, `spin:postgres`,
+//! It behaves like Spin 4.1 in all that the component can notice: the same interfaces (`spin:redis`, `spin:postgres`,
 //! `spin:variables`, WASI), the same reuse of instances, the same pool of PostgreSQL connections, the same
 //! variables and allowed hosts.
 //!
@@ -9,13 +9,13 @@
 //!
 //! What it leaves out: more than one trigger or component, TLS, outbound HTTP, key-value and the other
 //! interfaces, variable providers other than the environment, telemetry, mounted files, and the PostgreSQL
-//! types that the component does not use. Rows of a query are read whole before the component sees the first.
+//! types that the component does not use. All rows of a query are read before the component sees the first.
 //!
 //! - `manifest`: `spin.toml` and the environment -> [`manifest::App`]
 //! - `allowed_hosts`: the hosts that the component may connect to
 //! - `component`: the engine and the linked interfaces
 //! - `compiled`: the compiled component, kept for the next start
-//! - `state`: what each instance owns, Spin's limits of instances
+//! - `state`: what each instance owns, and Spin's limits on instances
 //! - `server`: HTTP in front of the instances
 //! - `subscriber`: the Redis trigger
 //! - `variables`, `redis`, `postgres`, `pg_values`: the interfaces

@@ -1,6 +1,6 @@
-//! What the host says on stderr: one line for each thing.
+//! The host's log on stderr: one line per entry.
 
-/// One line on stderr, however many the error has.
+/// Logs an error on one line of stderr, however many lines it has.
 pub fn log_error(what: &str, error: &wasmtime::Error) {
     eprintln!("{what}: {}", one_line(error));
 }

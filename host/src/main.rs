@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line: causes joined by colons, and no backtrace whatever RUST_BACKTRACE says.
+            // One line, with the causes joined by colons and without a backtrace, whatever RUST_BACKTRACE is.
             let text = format!("{error:#}").replace('\n', " ");
             eprintln!("error: {text}");
             ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! `spin.toml` and the environment, resolved: templates filled in, paths absolute to the manifest.
+//! `spin.toml` and the environment, resolved: templates filled in, paths resolved against its folder.
 
 use crate::allowed_hosts::AllowedHost;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -12,14 +12,14 @@ pub use triggers::Trigger;
 
 mod triggers;
 
-/// What there is to serve.
+/// The application to serve.
 #[derive(Debug)]
 pub struct App {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Empty where the manifest has none.
+    /// Empty if the manifest has none.
     pub version: String,
-    /// What calls the component.
+    /// The trigger that calls the component.
     pub trigger: Trigger,
     /// The component's `.wasm`.
     pub source: PathBuf,
@@ -27,7 +27,7 @@ pub struct App {
     pub build_command: Option<String>,
     /// The component's own variables.
     pub variables: BTreeMap<String, String>,
-    /// Where it may connect to.
+    /// The hosts that it may connect to.
     pub allowed_hosts: Vec<AllowedHost>,
 }
 
@@ -79,11 +79,11 @@ struct Build {
     command: String,
 }
 
-/// Reads the manifest at `path`; `environment` looks a variable of the process up.
+/// Reads the manifest at `path`; `environment` looks up a variable of the process.
 ///
 /// # Errors
 ///
-/// Says what is wrong with the manifest, or which variable has no value and how to set it.
+/// Names what is wrong with the manifest, or which variable has no value and how to set it.
 pub fn load(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<App> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -125,11 +125,11 @@ fn resolve(text: &str, directory: &Path, environment: impl Fn(&str) -> Option<St
     })
 }
 
-/// This host speaks no TLS, and says so at once instead of at the first request.
+/// This host has no TLS: a setting that asks for it is an error at start, not at the first request.
 fn refuse_tls(allowed_hosts: &[AllowedHost], variables: &BTreeMap<String, String>) -> Result<()> {
     let is_tls = allowed_hosts.iter().any(|host| host.names_scheme("rediss"));
     ensure!(!is_tls, "rediss:// is TLS, which needs Spin: this host has none");
-    // Two settings that only the component's own variables tell. With `prefer` Spin would use TLS where it is offered.
+    // Two settings that only the component's own variables show. With `prefer` Spin would use TLS if the server offers it.
     let mode = variables.get("pg_sslmode").map_or("disable", String::as_str);
     ensure!(mode == "disable", "pg_sslmode = {mode:?} is TLS, which needs Spin: this host has none");
     let authority = variables.get("pg_ca").map_or("", String::as_str);

@@ -13,7 +13,7 @@ pub type Parameter = Box<dyn ToSql + Send + Sync>;
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-/// NULL of whatever type the statement expects.
+/// NULL, of any type that the statement expects.
 #[derive(Debug)]
 struct PgNull;
 
@@ -29,12 +29,12 @@ impl ToSql for PgNull {
     to_sql_checked!();
 }
 
-/// Turns a parameter into the one Rust type that Spin picks for it, so that a mismatch with the statement
-/// fails here as it fails there.
+/// Turns a parameter into the one Rust type that Spin picks for it, so that a type that does not fit the statement
+/// fails here as it does in Spin.
 ///
 /// # Errors
 ///
-/// Says what is wrong with the value.
+/// What is wrong with the value.
 pub fn to_parameter(value: ParameterValue) -> Result<Parameter, String> {
     Ok(match value {
         ParameterValue::Boolean(value) => Box::new(value),
@@ -115,7 +115,7 @@ fn data_type(column: &Type) -> DbDataType {
 ///
 /// # Errors
 ///
-/// When a value is not of the Rust type that its column is read as: so it is with every `timestamptz`,
+/// If a value is not of the Rust type that its column is read as. This is so for every `timestamptz`,
 /// which Spin too reads as a timestamp without a time zone.
 pub fn values(row: &Row) -> Result<Vec<DbValue>, tokio_postgres::Error> {
     (0..row.len()).map(|index| value(row, index)).collect()
@@ -160,7 +160,7 @@ fn read<'a, T: FromSql<'a>>(
     Ok(value.map_or(DbValue::DbNull, wrap))
 }
 
-/// Bytes of a column of any type.
+/// The bytes of a column of any type.
 struct Raw(Vec<u8>);
 
 impl<'a> FromSql<'a> for Raw {

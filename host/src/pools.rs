@@ -59,7 +59,7 @@ fn check_hosts(app: &App, config: &Config) -> Result<(), String> {
         let PgHost::Tcp(host) = host else {
             return Err("unix sockets are not served by the bundled host".to_owned());
         };
-        // One port may stand for all hosts.
+        // One port may be given for all hosts.
         let ports = config.get_ports();
         let port = ports.get(index).or(ports.first()).copied();
         let port = port.unwrap_or(DEFAULT_PORT);

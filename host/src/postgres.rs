@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 use wasmtime::Result;
 use wasmtime::component::{Access, Accessor, FutureReader, HasSelf, Resource, StreamReader};
 
-/// The guest's builder: the address, since options are not served.
+/// The guest's builder: only the address, since options are not served.
 pub struct ConnectionBuilder(String);
 
 type Accessed<T> = Accessor<T, HasSelf<State>>;
@@ -36,18 +36,18 @@ fn as_refs(parameters: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
 
 async fn execute(connection: &Object, sql: &str, values: Vec<ParameterValue>) -> Answer<u64> {
     let parameters = to_parameters(values)?;
-    // The plain client underneath: the pool's own one would offer a statement cache.
+    // The plain client: the pool's own one would add a statement cache.
     let client: &tokio_postgres::Client = connection;
     client.execute(sql, &as_refs(&parameters)).await.map_err(failed)
 }
 
-/// All rows, and what ended them. An error of the query itself comes before it runs: one of its text, its parameters or
-/// their types. Whatever ends it once it runs stands behind the rows that it gave, none of them included.
+/// All rows, and the error that ended them, if any. A query whose text, parameters or types are wrong fails before it
+/// runs. An error of a running query comes after the rows that precede it, even if there are none.
 async fn query(connection: &Object, sql: &str, values: Vec<ParameterValue>) -> Answer<(Vec<Column>, Rows, Answer<()>)> {
     let parameters = to_parameters(values)?;
     let client: &tokio_postgres::Client = connection;
     let mut stream = pin!(client.query_raw(sql, as_refs(&parameters)).await.map_err(failed)?);
-    // Without a row Spin knows no columns either.
+    // Without a row Spin reports no columns either.
     let (mut columns, mut rows) = (Vec::new(), Vec::new());
     let end = loop {
         let row = match stream.try_next().await {
@@ -94,7 +94,7 @@ fn failed(error: tokio_postgres::Error) -> Error {
 
 impl Host for State {}
 
-/// The blocking calls of older SDKs: the instance serves nothing else meanwhile, as in Spin.
+/// The blocking calls of older SDKs: the instance serves nothing else while they run, as in Spin.
 impl HostConnection for State {
     async fn open(&mut self, address: String) -> Result<Answer<Resource<Connection>>> {
         Ok(match self.pools.connect(&self.app, &address).await {

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, Value
 use wasmtime::Result;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-/// The guest's connection: requests of one instance share it, the client multiplexes.
+/// The guest's connection: requests of one instance share it, and the client multiplexes them.
 pub type Connection = redis::aio::MultiplexedConnection;
 
 type Accessed<T> = Accessor<T, HasSelf<State>>;
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn lists_within_a_reply_lose_their_bounds() {
-        // As XREADGROUP answers: streams, each with its entries, each with its fields.
+        // The shape of an XREADGROUP reply: streams, each with its entries, each with its fields.
         let fields = Value::Array(vec![text("key"), text("k-1"), Value::Nil, Value::Int(3)]);
         let entry = Value::Array(vec![text("1-0"), fields]);
         let reply = Value::Array(vec![Value::Array(vec![text("orders"), Value::Array(vec![entry])]), Value::Okay]);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_nothing_is_nothing_and_no_list_is_nil() {
+    fn an_empty_list_is_empty_and_a_missing_list_is_nil() {
         for (reply, length) in
             [(Value::Array(vec![]), 0), (Value::Array(vec![Value::Array(vec![])]), 0), (Value::Nil, 1)]
         {

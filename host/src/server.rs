@@ -1,4 +1,4 @@
-//! HTTP in front of the instances: what Spin refuses or answers by itself, and what it hands to the component.
+//! HTTP in front of the instances: what Spin refuses or answers itself, and what it passes to the component.
 
 use crate::log::{log_error, one_line};
 use crate::manifest::App;
@@ -18,34 +18,34 @@ use tokio::net::{TcpListener, TcpStream};
 use wasmtime_wasi_http::handler::{ErrorCode, TrapOrPanicError};
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode as P3ErrorCode;
 
-/// What lies below is answered by the host, before the component.
+/// The host answers every path below this one.
 const WELL_KNOWN: &str = "/.well-known/spin/";
 /// Names by which the components of a Spin application call each other.
 const INTERNAL_DOMAIN: &str = "spin.internal";
 
-/// Its error is a line for the log: to the client, an answer that ends early.
+/// Its error is a line for the log; the client sees an answer that ends early.
 type Body = UnsyncBoxBody<Bytes, String>;
 
-/// Why a request gets no answer: its connection is closed, or under HTTP/2 its stream.
+/// Why a request gets no answer: its connection, or under HTTP/2 its stream, is closed.
 type NoAnswer = &'static str;
 
-/// Accepts connections for as long as it is polled, or until that fails.
+/// Accepts connections for as long as it is polled, or until accepting fails.
 pub async fn serve(listener: TcpListener, handler: Handler) -> io::Result<Infallible> {
     loop {
-        // Too many open files, mostly. Spin ends there too.
+        // Usually too many open files. Spin ends there too.
         let (stream, _) = listener.accept().await?;
         tokio::spawn(serve_connection(stream, handler.clone()));
     }
 }
 
-/// HTTP/1, or HTTP/2 where the client begins with it. Without a timer, so that no slow client is cut off, and with Nagle's
-/// algorithm, as in Spin.
+/// HTTP/1, or HTTP/2 if the client begins with it. As in Spin, there is no timer, so that no slow client is cut off, and
+/// Nagle's algorithm is on.
 async fn serve_connection(stream: TcpStream, handler: Handler) {
     let service = service_fn(|request| {
         let handler = handler.clone();
         async move { respond(request, &handler).await.inspect_err(|why| eprintln!("a request gets no answer: {why}")) }
     });
-    // Other errors are those of clients that left.
+    // Other errors are those of clients that disconnected.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -61,7 +61,7 @@ async fn respond(mut request: Request<Incoming>, handler: &Handler) -> Result<Re
     let request = request.map(|body| body.map_err(|_| ErrorCode::P3(P3ErrorCode::HttpProtocolError)).boxed_unsync());
     Ok(match handler.handle((), request).await {
         Ok(answer) => answer.map(|body| body.map_err(|error| one_line(&error)).boxed_unsync()),
-        // The handler returned an error code, or its instance ended: then its state has logged why.
+        // The handler returned an error code, or its instance ended: then the instance's state has logged why.
         Err(error) => {
             if !error.is::<TrapOrPanicError>() {
                 log_error("the handler failed", &error);
@@ -71,8 +71,8 @@ async fn respond(mut request: Request<Incoming>, handler: &Handler) -> Result<Re
     })
 }
 
-/// The target with the scheme and authority that the component sees. The authority is the first `Host`, or that of an
-/// absolute target; where there are both, they have to agree.
+/// The target with the scheme and authority that the component sees. The authority is the first `Host` or the one in an
+/// absolute target; if both are present, they must agree.
 fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Uri, NoAnswer> {
     let mut parts = uri.clone().into_parts();
     let host = headers.get(header::HOST).map(|host| {
@@ -85,7 +85,7 @@ fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Uri, NoAnswer> {
         (None, None) => return Err("there is no Host"),
     };
     (parts.authority, parts.scheme) = (Some(authority), Some(Scheme::HTTP));
-    // Spin panics over CONNECT, and over any other target without a path: the same to the client.
+    // Spin panics on CONNECT and on any other target without a path; the client sees the same.
     Uri::from_parts(parts).map_err(|_| "the target has no path")
 }
 

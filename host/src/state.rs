@@ -22,7 +22,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::{WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-/// Requests that one instance serves in its life. Spin's value, as are the next two.
+/// Requests that one instance serves in its life. This value and the next two are Spin's.
 const REQUESTS_PER_INSTANCE: usize = 128;
 /// Requests that one instance serves at once.
 const CONCURRENT_REQUESTS: usize = 16;
@@ -33,11 +33,11 @@ pub type Handler = ProxyHandler<Instances>;
 
 /// What one instance owns.
 pub struct State {
-    /// What the manifest says.
+    /// The application, as the manifest describes it.
     pub app: Arc<App>,
     /// PostgreSQL connections, shared by all instances.
     pub pools: Arc<Pools>,
-    /// Which calls go wrong.
+    /// Faults to inject.
     pub faults: Arc<Plan>,
     /// The guest's handles.
     pub table: ResourceTable,
@@ -77,18 +77,18 @@ impl WasiHttpHooks for NoOutboundHttp {
 
 /// Makes instances, within Spin's limits.
 pub struct Instances {
-    /// What they are instances of.
+    /// What the instances are made from.
     pub component: InstancePre<State>,
-    /// What the manifest says.
+    /// The application, as the manifest describes it.
     pub app: Arc<App>,
     /// PostgreSQL connections, shared by all instances.
     pub pools: Arc<Pools>,
-    /// Which calls go wrong.
+    /// Faults to inject.
     pub faults: Arc<Plan>,
 }
 
 impl Instances {
-    /// A new instance, and the store that it lives in.
+    /// A new instance, and the store that holds it.
     pub async fn instantiate(&self) -> wasmtime::Result<(Store<State>, wasmtime::component::Instance)> {
         let state = State {
             app: self.app.clone(),
@@ -118,7 +118,7 @@ impl HandlerState for Instances {
     }
 }
 
-/// Ends an instance that has been idle for long enough. Nothing ends one that has requests: they take as long as they take.
+/// Ends an instance that has been idle for long enough. An instance with requests is never ended: they have no time limit.
 pub struct Idle(Pin<Box<Sleep>>);
 
 impl WorkerExpiration for Idle {
@@ -162,7 +162,7 @@ impl WorkerState for Limits {
     }
 
     fn drop(&self, _: Store<State>, ended: wasmtime::Result<()>) {
-        // Instances that run while the host stops are dropped, and wasmtime calls that a panic.
+        // Instances that still run when the host stops are dropped, and wasmtime reports that as a panic.
         let is_stop = |error: &wasmtime::Error| error.to_string() == "worker panicked" && !thread::panicking();
         if let Some(error) = ended.err().filter(|error| !is_stop(error)) {
             log_error("instance ended", &error);

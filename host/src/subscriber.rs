@@ -11,10 +11,10 @@ use std::convert::Infallible;
 use std::io::Write;
 use wasmtime::component::InstancePre;
 
-/// What calls the component.
+/// The component's handler of messages.
 pub struct Subscriber(Instances);
 
-/// Fails where the component exports no handler of messages.
+/// Fails if the component exports no handler of messages.
 pub(crate) fn check(component: &InstancePre<State>) -> wasmtime::Result<()> {
     GuestIndices::new(component).map(drop)
 }
@@ -24,11 +24,11 @@ impl Subscriber {
         Self(instances)
     }
 
-    /// Calls the component for each message, for as long as it is polled. What comes meanwhile waits.
+    /// Calls the component for each message, for as long as it is polled. Messages that arrive during a call wait.
     ///
     /// # Errors
     ///
-    /// When Redis cannot be reached, and when it goes away: as in Spin, nothing connects again.
+    /// If Redis cannot be reached, and when the connection to it is lost: as in Spin, there is no reconnect.
     pub async fn run(&self) -> Result<Infallible> {
         let Trigger::Redis { address, channel, component } = &self.0.app.trigger else {
             bail!("the application has no Redis trigger");
@@ -48,7 +48,7 @@ impl Subscriber {
         bail!("disconnected from {server}")
     }
 
-    /// Calls the component for one message. A failure is logged, as in Spin, which goes on to the next message.
+    /// Calls the component for one message. A failure is logged, and the next message is handled, as in Spin.
     pub async fn call(&self, message: Vec<u8>) {
         match self.call_fresh_instance(message).await {
             Ok(Ok(())) => {}
@@ -57,7 +57,7 @@ impl Subscriber {
         }
     }
 
-    /// What the component still does when it has returned is cut.
+    /// Whatever the component still does after it has returned is cut off.
     async fn call_fresh_instance(&self, message: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
         let (mut store, instance) = self.0.instantiate().await?;
         let handler = GuestIndices::new(&self.0.component)?.load(&mut store, &instance)?;

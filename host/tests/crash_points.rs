@@ -1,6 +1,6 @@
-//! Every call that one `POST /orders` makes to a store, broken in each of the ways of [`FAULTS`].
+//! Every call that one `POST /orders` makes to a store, broken in each way of [`FAULTS`].
 //!
-//! A dry run counts the calls. Then each of them goes wrong, once, on instances and pools of its own, and the same
+//! A dry run counts the calls. Then each call goes wrong once, on instances and pools of its own, and the same
 //! request is sent until it settles. Run through `make test`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -23,17 +23,17 @@ const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BO
 const OTHER_ORDER: &str =
     r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":3,"unitAmount":59900}]}"#;
 
-/// The delay is shorter than both deadlines; the hangs are what is later than they are.
+/// The delay is shorter than both deadlines; a hang stands for every longer one.
 const FAULTS: [&str; 7] = ["fail", "delay=20", "hang", "hang-after", "lose-reply", "kill-before", "kill-after"];
 /// Short, so that a call that hangs costs little.
 const REDIS_DEADLINE_MS: &str = "100";
 const PG_DEADLINE_MS: &str = "1000";
-/// A settled request is the rule at the second try; a slow machine may need more.
+/// As a rule a request settles at the second attempt; a slow machine may need more.
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
-/// The write to Redis, behind the answer.
+/// The write to Redis, after the answer.
 const COMES_WITHIN: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
-/// Two duplicates that did not meet, on a slow machine, are sent again under another key.
+/// On a slow machine two duplicates may miss each other; they are sent again with another key.
 const MEETINGS: usize = 10;
 
 /// What a request finds.
@@ -41,11 +41,11 @@ const MEETINGS: usize = 10;
 enum Scenario {
     /// Nothing: it is the first with its key.
     First,
-    /// The first one's answer, in Redis.
+    /// The first request's answer, in Redis.
     ReplayFromRedis,
-    /// The first one's row, and no entry in Redis.
+    /// The first request's row, and no entry in Redis.
     ReplayFromPostgres,
-    /// Another one like it, at the same time.
+    /// The same request, at the same time.
     Duplicate,
     /// The row of another order.
     KeyReused,
@@ -67,8 +67,8 @@ impl Scenario {
         if self == Self::Duplicate { 2 } else { 1 }
     }
 
-    /// What the protocol costs: an open and a call for Redis, a call for each statement, the write to Redis. A session may
-    /// serve several statements, if they are quick: how many are taken depends on the machine.
+    /// The protocol's calls: an open and a call for Redis, a call for each statement, the write to Redis. A session may serve
+    /// several quick statements, so the number of sessions depends on the machine.
     fn calls(self) -> u32 {
         match self {
             Self::First => 4,
@@ -76,7 +76,7 @@ impl Scenario {
             Self::ReplayFromPostgres | Self::KeyReused => 5,
             // The same instance's second order opens no Redis.
             Self::NextOne => 4 + 3,
-            // Each opens Redis, reads, inserts and writes; one of them selects.
+            // Each opens Redis, reads and inserts; both write, and one of them selects.
             Self::Duplicate => 9,
         }
     }
@@ -85,7 +85,7 @@ impl Scenario {
         if self == Self::KeyReused { 422 } else { 201 }
     }
 
-    /// Both of two duplicates are past Redis before one of them inserts.
+    /// Both duplicates are past Redis before one of them inserts.
     fn delays(self) -> Vec<Rule> {
         let delays = ["pg.execute:1:delay=150", "pg.execute:2:delay=150"];
         delays.into_iter().filter(|_| self == Self::Duplicate).map(|rule| rule.parse().unwrap()).collect()
@@ -111,7 +111,7 @@ fn calls_without_sessions(counts: &[u32; CALLS.len()]) -> u32 {
     counts.iter().sum::<u32>() - counts[Call::PgOpen as usize]
 }
 
-/// A service with instances, pools and a plan of its own.
+/// A service with its own instances, pools and plan.
 struct Service {
     url: String,
     plan: Arc<Plan>,
@@ -119,7 +119,7 @@ struct Service {
 }
 
 impl Service {
-    /// How often each call was made, and whether `rule` came to pass: soon, since the last call comes behind the answer.
+    /// How often each call was made, and whether `rule` was applied. It may have to wait: the last call comes after the answer.
     async fn calls(&self, scenario: Scenario, rule: Option<Rule>) -> ([u32; CALLS.len()], bool) {
         let started = Instant::now();
         loop {
@@ -155,8 +155,8 @@ impl World {
         let redis = redis::Client::open(url("REDIS_URL")).unwrap();
         Self {
             host: Host::load(app).expect("the component is built by `make build`"),
-            // A connection kept for a service that is done with would keep that service's pool too.
-            // The host lets a request take as long as it will: one that hangs has to be seen here.
+            // A connection kept to a service that has ended would keep that service's pool too.
+            // The host has no time limit for a request, so one that hangs has to be noticed here.
             http: reqwest::Client::builder().pool_max_idle_per_host(0).timeout(SETTLES_WITHIN).build().unwrap(),
             owner,
             redis: redis.get_multiplexed_async_connection().await.expect("Redis"),
@@ -175,7 +175,7 @@ impl World {
         Service { url, plan, task }
     }
 
-    /// `None` where the answer broke off: its instance died behind the head, which may not have left by then.
+    /// `None` if the answer broke off: its instance died after the head, which may not have been sent by then.
     async fn send(&self, service: &Service, key: &str, order: &'static str) -> Option<Answer> {
         let request = self.http.post(format!("{}/orders", service.url)).header("Idempotency-Key", key);
         let sent = request.header("Content-Type", "application/json").body(order).send().await;
@@ -191,7 +191,7 @@ impl World {
         let () = redis::cmd("DEL").arg(format!("order::{key}")).query_async(&mut redis).await.unwrap();
     }
 
-    /// The entry is written behind the answer.
+    /// Waits for the entry, which is written after the answer.
     async fn until_written(&self, key: &str) {
         let (mut redis, started) = (self.redis.clone(), Instant::now());
         while !redis::cmd("EXISTS").arg(format!("order::{key}")).query_async::<bool>(&mut redis).await.unwrap() {
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// Brings about what the scenario's request finds, without a fault. Gives the first answer, where it is replayed.
+    /// Sets up, without a fault, what the scenario's request finds. Returns the first answer if it is to be replayed.
     async fn prepare(&self, clean: &Service, scenario: Scenario, key: &str) -> Option<Answer> {
         let earlier = match scenario {
             Scenario::First | Scenario::NextOne | Scenario::Duplicate => return None,
@@ -216,8 +216,8 @@ impl World {
         Some(first).filter(|_| scenario != Scenario::KeyReused)
     }
 
-    /// Sends the scenario's request under `rule` until it settles, and checks every promise on the way.
-    /// Gives how often each call was made at first, and whether the rule came to pass.
+    /// Sends the scenario's request under `rule` until it settles, and checks every promise at each step.
+    /// Returns how often each call was made in the first attempt, and whether the rule was applied.
     async fn run(
         self: &Arc<Self>,
         scenario: Scenario,
@@ -246,7 +246,7 @@ impl World {
             answers.push(self.send(&service, &key, ORDER).await);
         }
         if settled == 201 {
-            // Once more over Redis alone, which may have to be healed before, and once more over PostgreSQL.
+            // Once more over Redis alone, which may have to recover first, and once more over PostgreSQL.
             let statements = || service.plan.counts()[Call::PgExecute as usize];
             loop {
                 let before = statements();
@@ -261,14 +261,14 @@ impl World {
         answers.push(self.send(&service, &key, ORDER).await);
 
         let lost = answers.iter().filter(|answer| answer.as_ref().is_none_or(|answer| answer.status == 500)).count();
-        // The host's own 500, or none, for what was in the instance when it was killed. The component never says 500.
+        // The host's own 500, or no answer, for each request that a killed instance held. The component itself never sends 500.
         assert!(lost <= if kills { scenario.requests() } else { 0 }, "{about}: {answers:?}");
         let answers: Vec<Answer> = earlier.into_iter().chain(answers.into_iter().flatten()).collect();
         for answer in &answers {
             let allowed = match answer.status {
                 500 => answer.body.is_empty(),
                 422 => settled == 422 && answer.body.contains("/problems/idempotency-key-reused"),
-                // What goes wrong with Redis alone is nothing that a client gets to see.
+                // A client never notices what goes wrong with Redis alone.
                 409 => !is_redis && answer.body.contains("/problems/idempotency-key-in-use"),
                 503 => !is_redis && answer.body.contains("/problems/store-unavailable"),
                 status => status == settled,
@@ -293,7 +293,7 @@ impl World {
 
 fn fresh_key() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let run = RandomState::new().hash_one(0); // another one in every process
+    let run = RandomState::new().hash_one(0); // another seed in every process
     format!("crash-point-{run:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 

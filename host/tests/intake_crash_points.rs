@@ -1,7 +1,7 @@
-//! Every call that a drain of `orders:commands` makes to a store, broken in each of the ways of [`FAULTS`].
+//! Every call that a drain of `orders:commands` makes to a store, broken in each way of [`FAULTS`].
 //!
-//! As in `crash_points.rs`: a dry run counts the calls. Then each of them goes wrong, once, and the bell is rung until all is
-//! settled. Run through `make test`.
+//! As in `crash_points.rs`, a dry run counts the calls. Then each call goes wrong once, and the bell is rung until
+//! everything is settled. Run through `make test`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -20,13 +20,13 @@ use tokio_postgres::NoTls;
 
 const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"comment":"leave at the door"}"#;
 const FAULTS: [&str; 7] = ["fail", "delay=20", "hang", "hang-after", "lose-reply", "kill-before", "kill-after"];
-/// Short, so that a call that hangs costs little, and that what is pending is soon claimed: after 2.3 s.
+/// Short, so that a call that hangs costs little and a pending command is claimed soon: after 2.3 s.
 const REDIS_DEADLINE_MS: &str = "100";
 const PG_DEADLINE_MS: &str = "500";
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
-/// How many cases run side by side. The streams have one name, so each has a Redis of its own.
+/// How many cases run side by side. The streams have fixed names, so each lane has its own Redis.
 const LANES: usize = 8;
-/// Where two commands at once did not meet, they come again under other keys.
+/// Two commands that did not meet are sent again with other keys.
 const TRIES: usize = 10;
 
 /// What a drain finds.
@@ -34,7 +34,7 @@ const TRIES: usize = 10;
 enum Scenario {
     /// A command with a new key.
     First,
-    /// A command that somebody took and left long ago, and whose order is there.
+    /// A command that another consumer took and abandoned long ago; its order exists.
     Claimed,
     /// Two commands with one key.
     Twice,
@@ -109,14 +109,14 @@ impl Lane {
         command.query_async(&mut self.redis.clone()).await.unwrap()
     }
 
-    /// Gives the command's id.
+    /// Returns the command's id.
     async fn add(&self, key: &str, order: &str) -> String {
         let mut command = redis::cmd("XADD");
         command.arg(&["orders:commands", "*", "key", key, "order", order]);
         command.query_async(&mut self.redis.clone()).await.unwrap()
     }
 
-    /// Rings once, on instances and pools of its own.
+    /// Rings once, with its own instances and pools.
     async fn ring(&self, rule: Option<Rule>) -> Arc<Plan> {
         let plan = Arc::new(Plan::new(rule.into_iter().collect(), None));
         self.host.subscriber(plan.clone()).call(b"ring".to_vec()).await;
@@ -132,15 +132,15 @@ impl Lane {
         entries.into_iter().map(|(_, fields)| fields).collect()
     }
 
-    /// Whether every command was answered, and so deleted and acknowledged.
+    /// Whether every command was answered, acknowledged and deleted.
     async fn is_settled(&self) -> bool {
-        // The group is there once something was deleted.
+        // The group exists once something was deleted.
         self.redis::<i64>("XLEN orders:commands").await == 0
             && self.redis::<Vec<redis::Value>>("XPENDING orders:commands intake").await[0] == redis::Value::Int(0)
     }
 
-    /// Runs the scenario under `rule` until it settles, and checks every promise. Gives how often each call was made at
-    /// first, and whether the rule came to pass.
+    /// Runs the scenario under `rule` until it settles, and checks every promise. Returns how often each call was made in the
+    /// first attempt, and whether the rule was applied.
     async fn run(&self, scenario: Scenario, rule: Option<Rule>) -> ([u32; CALLS.len()], bool) {
         let (key, about) =
             (fresh_key(), format!("{scenario:?}, {}", rule.map_or("no fault".into(), |rule| rule.to_string())));
@@ -183,7 +183,7 @@ impl Lane {
 
 fn fresh_key() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let run = RandomState::new().hash_one(0); // another one in every process
+    let run = RandomState::new().hash_one(0); // another seed in every process
     format!("intake-{run:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 

@@ -6,15 +6,15 @@ use serde::Deserialize;
 /// The application's trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// Every request.
+    /// Called for every request.
     Http,
-    /// Every message on a channel.
+    /// Called for every message on a channel.
     Redis {
         /// URL of the server.
         address: String,
-        /// What to subscribe to.
+        /// The channel to subscribe to.
         channel: String,
-        /// The component's name, for the line that says who is called.
+        /// The component's name, for the log line about a call.
         component: String,
     },
 }
@@ -56,7 +56,7 @@ struct RedisDefaults {
 }
 
 impl Triggers {
-    /// The one trigger, and the name of its component. `fill` fills a template in.
+    /// The one trigger, and the name of its component. `fill` fills in a template.
     pub fn resolve(
         self,
         defaults: TriggerDefaults,
@@ -68,7 +68,7 @@ impl Triggers {
                 Ok((Trigger::Http, component.clone()))
             }
             ([], [RedisTrigger { channel, component, address }]) => {
-                // One that is nowhere is no URL, as Spin too finds out when it connects.
+                // An address that nothing defines is not a URL; Spin too fails on it when it connects.
                 let default = defaults.redis.map(|redis| redis.address).unwrap_or_default();
                 let (address, channel) = (fill(address.as_ref().unwrap_or(&default))?, fill(channel)?);
                 Ok((Trigger::Redis { address, channel, component: component.clone() }, component.clone()))
@@ -91,7 +91,7 @@ mod tests {
     const AT: &str = "[redis]\naddress = \"{{ at }}\"\n";
 
     #[test]
-    fn a_redis_trigger_has_its_own_address_or_that_of_all() {
+    fn a_redis_trigger_uses_its_own_address_or_the_common_one() {
         for (own, defaults, expected) in [
             ("", AT, "redis://r:1"),
             ("address = \"redis://own:2\"\n", AT, "redis://own:2"),
