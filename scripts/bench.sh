@@ -53,7 +53,7 @@ trap 'scripts/services.sh down' EXIT
 trap 'exit 130' INT TERM
 exports=$(scripts/services.sh env)
 eval "$exports"
-# Beside the server: Debian keeps it out of the PATH.
+# Its programs are in the server's folder: Debian keeps that out of the PATH.
 PGBENCH=$(command -v pgbench || find /usr/lib/postgresql -path '*/bin/pgbench' | sort -V | tail -n 1)
 export PGBENCH
 PYTHONDONTWRITEBYTECODE=1 python3 "$program" "$@"

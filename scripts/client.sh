@@ -13,10 +13,10 @@ case ${1:-} in
     -h | --help) echo "$usage"; exit ;;
     -*) fail "no option $1; $usage" ;;
 esac
-# A token or a password that is given is never taken: a plain digest protects random tokens only.
+# It accepts no token or password from you: a plain digest protects random tokens only.
 [ $# -eq 1 ] || fail "$usage"
 name=$1
-# Under another locale a-z may hold other letters.
+# In other locales a-z may contain more letters.
 LC_ALL=C
 [[ $name =~ ^[a-z0-9-]{1,32}$ ]] || fail "not a name; $usage"
 

@@ -27,5 +27,5 @@ export PYTHONPATH=tests/contract HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
 "$tools/venv/bin/schemathesis" --config-file tests/contract/schemathesis.toml \
     run docs/openapi.yaml --url "$BASE_URL" --checks all --no-color "$@" | tee "$tools/log"
 cases=$(sed -n 's/^ *\([0-9]*\) generated.*/\1/p' "$tools/log")
-[ "${cases:-0}" -ge "$least_cases" ] || fail "only ${cases:-0} requests were generated, at least $least_cases have to be"
+[ "${cases:-0}" -ge "$least_cases" ] || fail "only ${cases:-0} requests were generated, at least $least_cases are needed"
 echo "contract: $cases requests, no failure"

@@ -16,7 +16,7 @@ case ${1:-} in -h | --help)
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"
     exit ;;
 --check)
-    cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml || fail "fuzz/Cargo.lock is not what fuzz/Cargo.toml and Cargo.toml ask for"
+    cargo fetch --quiet --locked --manifest-path fuzz/Cargo.toml || fail "fuzz/Cargo.lock does not match the manifests"
     said=$(cargo test --test properties seeds:: -- --nocapture 2>&1) || { echo "$said" >&2; fail "a target is broken"; }
     sed -n 's/^seeds: /fuzz: /p' <<<"$said"
     exit ;;
@@ -38,7 +38,7 @@ if ! command -v cargo-fuzz >/dev/null; then
     cargo install cargo-fuzz --locked --version "$CARGO_FUZZ"
 fi
 
-# Without a sanitizer: the crate denies unsafe code, so what is sought are panics and broken laws, and speed finds more of them.
+# Without a sanitizer: the crate denies unsafe code, so the fuzzer looks for panics and broken laws, and speed finds more.
 fuzz() { cargo +nightly fuzz "$1" --sanitizer none "${@:2}"; }
 
 fuzz build

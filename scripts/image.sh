@@ -15,11 +15,11 @@ case $manifest in
     intake/spin.toml) name=order-intake ;;
     *) fail "MANIFEST is '$manifest', not spin.toml or intake/spin.toml" ;;
 esac
-[ -n "$image" ] || fail "say where to: make image IMAGE=registry/name:tag"
-# A tag that moves would leave two replicas with two versions.
+[ -n "$image" ] || fail "IMAGE is not set: make image IMAGE=registry/name:tag"
+# With a moving tag, two replicas could run two versions.
 [[ $image =~ ^[^[:space:]]+/[^[:space:]/:]+:[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] || fail "IMAGE is '$image', not registry/name:tag"
 [[ $image != *:latest ]] || fail "give IMAGE a tag of its own, not latest"
-RUNTIME=spin scripts/runtime.sh name >/dev/null || fail "Spin pushes the application; run this again with it"
+RUNTIME=spin scripts/runtime.sh name >/dev/null || fail "only Spin can push the application"
 
 scripts/lib/toolchain.sh
 cargo build --target wasm32-wasip2 --release

@@ -15,7 +15,7 @@ which=(cases::) ignored=() profile=dev
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit ;;
-        # Several times as fast as the tests' own profile, which the long ones need.
+        # The long cases need a profile several times as fast as the tests' own.
         --deep) ignored=(--include-ignored --skip given_schedule) profile=host ;;
         --replay)
             [[ ${2:-} =~ ^[a-z_]+:[0-9.]*$ ]] || fail "--replay needs a schedule, such as two_requests:2.0.11"

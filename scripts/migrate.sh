@@ -12,12 +12,12 @@ fail() { echo "migrate: $*" >&2; exit 1; }
 command -v psql >/dev/null || fail "psql is missing (Debian: apt-get install postgresql-client)"
 cd "${MIGRATIONS_DIR:-$(dirname "$0")/../migrations}"
 export PGCONNECT_TIMEOUT="${PGCONNECT_TIMEOUT:-10}"
-# Instead of the role's own limits and search_path. A pooler refuses or drops these options, which order.is_direct shows.
+# They replace the role's own limits and search_path. A pooler refuses or drops them, which order.is_direct reveals.
 export PGOPTIONS="${PGOPTIONS-} -c search_path=public -c client_min_messages=warning -c statement_timeout=0 -c lock_timeout=0 \
 -c idle_in_transaction_session_timeout=0 -c order.is_direct=on -c order.confirm=${CONFIRM:-0}"
 
-# One session, whose lock keeps other runs out. It does not wait for the lock: while it waits it has a snapshot, for whose end an
-# index that another run builds CONCURRENTLY would wait.
+# One session, whose lock excludes other runs. It does not wait for that lock: a waiting statement has a snapshot, and a
+# concurrent index build in another run would wait for that snapshot to end.
 script() {
     cat <<'SQL'
 \echo migrate: database :DBNAME on :HOST port :PORT
@@ -35,7 +35,7 @@ DECLARE
            AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e'));
 BEGIN
     IF current_setting('order.is_direct', true) IS NULL THEN
-        RAISE 'DATABASE_URL leads through a pooler or has options of its own; it has to name PostgreSQL itself';
+        RAISE 'DATABASE_URL goes through a pooler or has its own options; it must name PostgreSQL itself';
     ELSIF getdatabaseencoding() <> 'UTF8' THEN
         -- LATIN1 cannot hold every order, and SQL_ASCII counts bytes as characters.
         RAISE 'the encoding is %, and orders need UTF8: CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0', getdatabaseencoding();
@@ -66,9 +66,9 @@ BEGIN
 END
 $$;
 SQL
-    # What waits for a lock on a table makes all others wait behind it. So a migration gives up after a second: the service's own
+    # A statement that waits for a table lock blocks all later ones. So a migration gives up after a second: the service's own
     # statements wait for 60 % of pg_deadline_ms. A file that begins with `-- migrate: outside a transaction` may build an index
-    # CONCURRENTLY, which stops nobody.
+    # CONCURRENTLY, which blocks no statement.
     for file in [0-9]*.sql; do
         name=${file%.sql} begin='BEGIN;' commit='COMMIT;' lock_timeout=1s
         case $(head -n 1 "$file") in *"outside a transaction"*) begin='' commit='' lock_timeout=0 ;; esac
@@ -109,12 +109,12 @@ until said=$(script | psql "$DATABASE_URL" --no-psqlrc --no-password --quiet --t
     --set VERBOSITY=verbose 2>&1 >&3); do
     case $said in
         *55P03*) ;; # lock_not_available
-        *P0001*) fail "$(echo "${said##*P0001: }" | head -n 1)" ;; # what is refused above
-        *"startup parameter"*) fail "DATABASE_URL leads through a pooler; it has to name PostgreSQL itself ($said)" ;;
-        *) tidy; fail "failed, and nothing of what failed was kept" ;;
+        *P0001*) fail "$(echo "${said##*P0001: }" | head -n 1)" ;; # refused by the checks above
+        *"startup parameter"*) fail "DATABASE_URL goes through a pooler; it must name PostgreSQL itself ($said)" ;;
+        *) tidy; fail "failed; nothing of the failed step was kept" ;;
     esac
-    [ "$tries" -gt 1 ] || { tidy; echo "migrate: this waits for a lock, and tries again"; }
-    [ "$tries" -lt "${LOCK_TRIES:-20}" ] || fail "got no lock in $tries tries; end what uses the table (pg_stat_activity)"
+    [ "$tries" -gt 1 ] || { tidy; echo "migrate: waiting for a lock, trying again"; }
+    [ "$tries" -lt "${LOCK_TRIES:-20}" ] || fail "got no lock in $tries tries; end the sessions that use the table (pg_stat_activity)"
     tries=$((tries + 1))
     sleep 2
 done

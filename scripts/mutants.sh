@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
 checkout=$PWD
 copy=$checkout/target/mutants
-# Longer than any test takes. A mutant whose patch says `Hangs: yes` is killed by this limit; of any other it proves nothing.
+# Longer than any test takes. This limit kills a mutant whose patch has the line `Hangs: yes`; for any other it proves nothing.
 test_seconds=120
 
 say() { echo "mutants: $*" >&2; }
@@ -35,7 +35,7 @@ test_of() { sed -n "s/^Test: \($only.*\)/\1/p" "$checkout/tests/mutants/$1.patch
 hangs() { grep -q '^Hangs: yes$' "$checkout/tests/mutants/$1.patch"; }
 files_of() { sed -n 's|^--- a/||p' "$checkout/tests/mutants/$1.patch"; }
 
-# Makes the copy what the checkout is. Only what differs is written, so that cargo builds that anew and nothing else.
+# Makes the copy equal to the checkout. It writes only files that differ, so cargo rebuilds only those.
 sync_copy() {
     local file
     mkdir -p "$copy"
@@ -47,8 +47,8 @@ sync_copy() {
         [ -f "$checkout/$file" ] || rm -f "$copy/$file"
     done < <(cd "$copy" && find src migrations tests -type f -print0)
 }
-# Other people's crates, as the checkout has them compiled, for no mutant changes them: hard links, since cargo takes
-# what is fresh and replaces what is not. Our own are left out: in the copy they would pass for fresh.
+# Copies the checkout's compiled dependencies, which no mutant changes, as hard links: cargo uses what is fresh and
+# replaces the rest. Our own crates are left out: in the copy they would pass for fresh.
 link_dependencies() {
     local draft=$copy/target/debug.draft name
     [ -d target/debug/deps ] && [ ! -e "$copy/target/debug" ] || return 0
@@ -65,17 +65,17 @@ link_dependencies() {
 apply() { # a mutant; the second argument may be --dry-run
     local log=$copy/patch.log
     patch -p1 --force --fuzz=0 --no-backup-if-mismatch -r - ${2:+"$2"} <"$checkout/tests/mutants/$1.patch" >"$log" 2>&1 ||
-        { cat "$log" >&2; fail "tests/mutants/$1.patch no longer applies; write it anew for the code as it is"; }
+        { cat "$log" >&2; fail "tests/mutants/$1.patch no longer applies; rewrite it for the present code"; }
 }
 restore() { # the files of a mutant
     local file
     while read -r file; do cp "$checkout/$file" "$copy/$file"; done < <(files_of "$1")
 }
 
-# A mutant may well leave something unused, which is no fault of its kind.
+# A mutant may leave something unused; that is not its defect.
 unset RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS
 export RUNTIME=bundled
-# A small module is not the point here, and this is quicker to build.
+# Size does not matter here, and this builds faster.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 build() { # for the test given as cargo's arguments
     local component=(cargo build --target wasm32-wasip2 --release)
@@ -89,9 +89,9 @@ build() { # for the test given as cargo's arguments
         *) cargo test "${@:1:$#-1}" --no-run ;;
     esac
 }
-run() { # that test, in place of the subshell that this runs in
+run() { # that test; replaces the subshell that it runs in
     local command=(cargo test "${@:1:$#-1}" -- --exact "${@: -1}")
-    # It loads ../spin.toml, and so the component of the copy.
+    # The test loads ../spin.toml, and so the copy's component.
     if [[ " $* " == *" order-host "* ]]; then
         cd host
         command=("$host_test" --exact "${@: -1}")
@@ -99,13 +99,13 @@ run() { # that test, in place of the subshell that this runs in
     if command -v timeout >/dev/null; then command=(timeout "$test_seconds" "${command[@]}"); fi
     exec "${command[@]}"
 }
-# What an interrupted script has to end: `timeout` passes the signal on to the test and its host.
+# The process to end when the script is interrupted: `timeout` passes the signal on to the test and its host.
 running=
 stop() { [ -z "$running" ] || { kill "$running" && wait "$running"; } 2>/dev/null || true; }
-# Sets outcome: passed, failed or late. None of them, such as no test of that name, ends the script.
+# Sets outcome: passed, failed or late. Anything else, such as an unknown test, ends the script.
 run_test() {
     local log=$copy/test.log status=0
-    # In the background: a signal ends `wait`, but it would not end a command that is waited for.
+    # In the background: a signal interrupts `wait`, but not a command in the foreground.
     run "$@" >"$log" 2>&1 &
     running=$!
     wait "$running" || status=$?
@@ -118,7 +118,7 @@ run_test() {
         fail "this runs no test: cargo test ${*:1:$#-1} -- --exact ${*: -1}"
     fi
 }
-# Sees every test pass that a mutant names. The argument says when.
+# Checks that every test that a mutant names passes. The argument goes into the error message.
 all_pass() {
     while read -r -a test; do
         build "${test[@]}" >"$copy/build.log" 2>&1 || { tail -n 30 "$copy/build.log" >&2; fail "the copy does not build"; }
@@ -137,10 +137,10 @@ new_stores() {
     eval "$exports"
 }
 changes_schema() { files_of "$1" | grep -q '^migrations/'; }
-# Whether a test of these mutants is one of those.
+# Whether any test of these mutants matches the pattern.
 any_test_is() {
     local name tests pattern=$1
-    # Not piped into grep, which would end the loop at its first match, and so the pipe as a failure.
+    # Not piped into grep, which would end the loop at its first match and make the pipe fail.
     tests=$(for name in "${@:2}"; do test_of "$name"; done)
     grep -qE "($pattern) " <<<"$tests"
 }
@@ -178,20 +178,20 @@ if need_stores "${names[@]}"; then
     new_stores
 fi
 
-# A test that fails anyway would prove nothing.
+# A test that fails without a mutant would prove nothing.
 say "building and running the tests without a mutant"
 all_pass "without a mutant"
 
 table='| mutant | what is wrong | killed by |
 |---|---|---|'
 survived=()
-# Every test that a mutant names has to notice it.
+# Every test that a mutant names has to fail.
 kill_by() { # mutant, test
     local name=$1 test=("${@:2}")
     if ! build "${test[@]}" >"$copy/build.log" 2>&1; then
         restore "$name"
         tail -n 30 "$copy/build.log" >&2
-        fail "with tests/mutants/$name.patch the code does not build; write it anew"
+        fail "with tests/mutants/$name.patch the code does not build; rewrite it"
     fi
     if changes_schema "$name"; then new_stores; fi
     run_test "${test[@]}"
@@ -200,7 +200,7 @@ kill_by() { # mutant, test
         fail "$name: the test neither passed nor failed within $test_seconds s. Run it where the machine is not busy; if it hangs by design, say so in the patch: Hangs: yes"
     fi
     [ "$outcome" != passed ] || { say "$name: SURVIVED cargo test ${test[*]}"; return 1; }
-    # The shortest schedule, where it has one.
+    # The shortest schedule, if it has one.
     sed -n '/^violated:/,/^replay:/p' "$copy/test.log" >&2
 }
 for name in "${names[@]}"; do
@@ -223,9 +223,9 @@ for name in "${names[@]}"; do
     restore "$name"
     if changes_schema "$name"; then new_stores; fi
 done
-# Neither would one that fails since a mutant left something behind, in the stores or in the copy.
+# Nor would a test that fails because a mutant left something in the stores or in the copy.
 say "running the tests again without a mutant"
-all_pass "without a mutant, but after them all,"
+all_pass "without a mutant, after all of them,"
 
 echo "$table"
 [ ${#survived[@]} -eq 0 ] || fail "${#survived[@]} of ${#names[@]} survived: ${survived[*]}"

@@ -12,7 +12,7 @@ newman=(node_modules/.bin/newman run postman/order.postman_collection.json)
 if [ -n "$BASE_URL" ]; then
     exec "${newman[@]}" -e postman/local.postman_environment.json --env-var "baseUrl=$BASE_URL" "$@"
 fi
-# Nor does a proxy know the name.
+# A proxy does not know the name either.
 export no_proxy=arch.homework,$no_proxy NO_PROXY=arch.homework,$no_proxy
 # shellcheck disable=SC2016
 exec scripts/lib/with-service.sh \

@@ -31,7 +31,7 @@ log=target/prove.log counts=target/prove.txt
 mkdir -p target
 : >"$log"
 : >"$counts"
-# The service's log of the failures it met goes to the file alone, what the tests count to the terminal too.
+# The service's log of provoked failures goes only to the file; the tests' counts also go to the terminal.
 run() {
     echo "== $*"
     "$@" 2>>"$log" | tee -a "$counts" |
@@ -40,7 +40,7 @@ run() {
         { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
 }
 
-# The shortest schedule that kills each mutant which an interleaving can show.
+# The shortest schedule that kills each mutant that an interleaving can reveal.
 mutants() {
     echo "== scripts/mutants.sh --interleavings"
     scripts/mutants.sh --interleavings 2>&1 | tee -a "$counts" ||
@@ -65,7 +65,7 @@ if [ -n "$deep" ]; then
     grep -q 'interleavings: three_requests' "$counts" || { echo "prove: no interleaving ran; see $counts" >&2; exit 1; }
     mutants
 fi
-# Spin cannot be told to fail at a host call.
+# Spin has no way to make a host call fail.
 [ "$RUNTIME" = spin ] || run cargo test -p order-host --profile host --test crash_points --test intake_crash_points -- --nocapture
 [ -z "$liar" ] || run cargo test --test e2e redis_liar
 run cargo test --test storm history::

@@ -13,7 +13,7 @@ fail() { echo "queues: $*" >&2; exit 1; }
 
 scripts/lib/venv.sh .local/examples/venv examples/requirements.txt
 if [ -z "$BASE_URL" ]; then
-    # A client of this run alone, so that its feed has no orders but those of the tests.
+    # This run has its own client, so its feed has only the orders of the tests.
     made=$(scripts/client.sh "queues-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')")
     TOKEN=$(sed -n 2p <<<"$made" | tr -d ' ') SPIN_VARIABLE_CLIENTS=$(sed -n 4p <<<"$made" | tr -d ' ')
     export TOKEN SPIN_VARIABLE_CLIENTS
@@ -22,7 +22,7 @@ fi
 [ -n "${REDIS_URL:-}" ] || fail "set REDIS_URL, too: where the intake of $BASE_URL listens"
 if [ "${1:-}" = --with-intake ]; then
     shift
-    # A process group of its own: `spin up` is two processes.
+    # Its own process group: `spin up` is two processes.
     set -m
     scripts/runtime.sh serve intake/spin.toml >target/intake.log 2>&1 &
     intake=$!

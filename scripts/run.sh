@@ -13,14 +13,14 @@ echo "run: building the component, for $runtime"
 scripts/runtime.sh build
 
 url=$REDIS_URL
-# A password is no line on a screen.
+# Passwords are not printed.
 [[ $url != *@* ]] || url=\$REDIS_URL
 cat <<TEXT
 run: an order by the queue, and its result:
   redis-cli -u $url XADD orders:commands '*' key my-key-1 order '{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}' && redis-cli -u $url PUBLISH orders:doorbell ring
   redis-cli -u $url XREVRANGE orders:results + - COUNT 1
 TEXT
-# Both in the background: a signal ends `wait`, but it would not end a command that is waited for.
+# Both in the background: a signal interrupts `wait`, but not a command in the foreground.
 # shellcheck disable=SC2046
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM

@@ -11,11 +11,11 @@ cd "$(dirname "$0")/.."
 fail() { echo "runtime: $*" >&2; exit 1; }
 
 . ./versions.env
-# The oldest that runs the component: an older one knows no final WASI 0.3.
+# The oldest that runs the component: older ones have no final WASI 0.3.
 oldest=${SPIN%.*}
 update="install Spin $oldest or newer: curl -fsSL https://spinframework.dev/downloads/install.sh | bash"
 
-# Prints `spin 4.1.0`; says on stderr why a Spin on the PATH does not count, and what follows.
+# Prints `spin 4.1.0`, or on stderr why the Spin on the PATH is not used, and the consequence.
 spin_version() {
     command -v spin >/dev/null || return 1
     if ! [[ $(spin --version 2>/dev/null) =~ ^spin\ ([0-9]+)\.([0-9]+)[0-9a-z.-]* ]]; then
@@ -52,7 +52,7 @@ build() {
     cargo build -p order-host --profile host
 }
 
-# Only `name` says why a Spin does not count: the others follow it.
+# Only `name` explains why a Spin is not used; the other commands do not repeat it.
 if [ "${1:-}" = name ]; then runtime=$(name); else runtime=$(name 2>/dev/null) || runtime=$(name); fi
 case ${1:-} in
     name) echo "$runtime" ;;

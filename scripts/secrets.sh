@@ -21,9 +21,9 @@ if [ -s "$file" ]; then
         added="$added $name"
     done <"$example"
     if [ -n "$added" ]; then
-        echo "secrets: $file is there already; added to it:$added"
+        echo "secrets: $file exists; added to it:$added"
     else
-        echo "secrets: $file is there already and stays as it is"
+        echo "secrets: $file exists and is unchanged"
     fi
     exit
 fi
@@ -37,4 +37,4 @@ while IFS= read -r line; do
     esac
 done <"$example" >"$draft"
 mv "$draft" "$file"
-echo "secrets: wrote $file; git ignores it, so keep a copy where your secrets are kept"
+echo "secrets: wrote $file; git ignores it, so keep a copy with your other secrets"

@@ -56,7 +56,7 @@ load_passwords() {
         draft=$(mktemp "$local_dir/passwords.XXXXXX") # mode 600
         printf '%s=%s\n' PG_SUPERUSER_PASSWORD "$(random_hex)" PG_OWNER_PASSWORD "$(random_hex)" \
             PG_SERVICE_PASSWORD "$(random_hex)" >"$draft"
-        # `ln` does not replace: of two first runs one wins, and both read the same file.
+        # `ln` does not replace a file: of two concurrent first runs one wins, and both read the same file.
         ln "$draft" "$local_dir/passwords" 2>/dev/null || true
         rm -f "$draft"
     fi
@@ -84,7 +84,7 @@ load_passwords() {
 # shellcheck source=scripts/services/urls.sh
 . scripts/services/urls.sh
 
-# ---- where nothing is installed
+# ---- if a server is not installed
 
 install_missing() {
     local missing=()
@@ -114,7 +114,7 @@ compose_up() {
     touch "$local_dir/compose"
     compose up -d --wait --wait-timeout 120 "$1" >&2 || fail "$engine compose could not start $1"
 }
-# A volume that has outlived .local/passwords has the passwords of before. The image asks for none on its socket.
+# A volume older than .local/passwords has old passwords. On its socket the image asks for none.
 compose_passwords() {
     compose exec -T postgres psql -Xqw -v ON_ERROR_STOP=1 -U orders_owner orders <<SQL ||
 ALTER ROLE orders_owner PASSWORD '$owner_password';
@@ -167,17 +167,17 @@ clean() {
 
 status() {
     local running
-    if redis_is_external; then echo "Redis is that of REDIS_URL, not ours"
+    if redis_is_external; then echo "Redis is the one of REDIS_URL, not ours"
     elif [ -n "$(redis_pids "$redis_port")" ]; then echo "$(redis_version) runs on port $redis_port"
     else echo "Redis does not run"; fi
-    if pg_is_external; then echo "PostgreSQL is that of DATABASE_URL, not ours"
+    if pg_is_external; then echo "PostgreSQL is the one of DATABASE_URL, not ours"
     elif running=$(running_pg); then echo "PostgreSQL $(cat "${running#* }/PG_VERSION") runs on port ${running%% *}"
     else echo "PostgreSQL does not run"; fi
     if [ -e "$local_dir/compose" ]; then compose ps; fi
 }
 
 locked() {
-    # One at a time; the daemons are started without this descriptor, or they would keep the lock.
+    # One run at a time; the daemons are started without this descriptor, or they would keep the lock.
     exec 9>"$local_dir/lock"
     if command -v flock >/dev/null; then flock -w 300 9 || fail "another run holds .local/lock"; fi
     "$@"

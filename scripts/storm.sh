@@ -17,7 +17,7 @@ if command -v flock >/dev/null; then
     exec 8>"$PWD/.local/storm.lock"
     flock -n 8 || fail "another storm runs in this checkout"
 fi
-# For servers that a failover makes: whoever runs PostgreSQL has to reach it, and may not be able to enter the checkout.
+# For servers that a failover creates: the user who runs PostgreSQL must reach it, and may not be able to enter the checkout.
 FAILOVER_DIR=$(mktemp -d /var/tmp/order-failover.XXXXXX)
 export FAILOVER_DIR
 trap 'scripts/services.sh clean 8>&-; rm -rf "$FAILOVER_DIR"' EXIT
@@ -27,5 +27,5 @@ scripts/services.sh migrate 8>&-
 exports=$(scripts/services.sh env)
 eval "$exports"
 
-# One after another: each kills the stores that the other would use.
+# One after another: each kills the stores that another would use.
 cargo test --test storm -- --nocapture --test-threads=1 "$@" 8>&-

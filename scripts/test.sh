@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
 
 step() { echo "== $*"; "$@"; }
-# The service logs every failure that a test provokes: kept, and shown only if a test fails.
+# The service logs every failure that a test provokes: the log is kept, and shown only if a test fails.
 log=target/test.log
 quiet_step() {
     echo "== $*"
@@ -25,7 +25,7 @@ if [ -n "${BASE_URL:-}" ]; then
     unset BASE_URL
 fi
 
-# Also says at once when Spin is asked for and not there.
+# Also fails early if Spin is chosen but missing.
 case ${RUNTIME:-} in
     '') runtimes=(bundled); [[ $(scripts/runtime.sh name) != spin* ]] || runtimes+=(spin) ;;
     *) scripts/runtime.sh name >/dev/null; runtimes=("$RUNTIME") ;;
@@ -42,14 +42,14 @@ fi
 scripts/lib/toolchain.sh
 step scripts/lib/versions.sh
 step scripts/lib/prose.py
-# Early, so that what a machine lacks is said before anything is built.
+# Early, so that missing tools are reported before anything is built.
 step scripts/lib/npm.sh
 step scripts/verify-deploy.sh
 step tests/machines.sh
 step cargo fmt --all --check
 step cargo fmt --manifest-path fuzz/Cargo.toml --check
-# Clippy compiles what follows, and any lint fails it. `cargo clippy` would go through every dependency once more, wasmtime
-# and all, only to check it.
+# Clippy runs as the compiler of what follows, and any lint fails it. `cargo clippy` would check every dependency again,
+# wasmtime included.
 export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 step cargo build --target wasm32-wasip2 --release
 step scripts/mutants.sh --check
@@ -62,7 +62,7 @@ step scripts/fuzz.sh --check
 # The service's peers in the bench share its code and its SQL.
 step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p floor -p plain --target wasm32-wasip2
 step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p native
-# One whose test is native: the script is seen to work, and `make mutants` runs all of them.
+# One mutant with a native test: it checks the script, and `make mutants` runs all of them.
 step scripts/mutants.sh record_of_any_key
 if on_bundled_host; then
     step cargo test -p order-host --profile host --lib
@@ -86,8 +86,8 @@ for RUNTIME in "${runtimes[@]}"; do
     step scripts/contract.sh
     step scripts/queues.sh
 done
-# In brief, on other versions: the migrations, the laws of the stores, replays of what an earlier build stored, and an order from
-# the stream. These stores have ports and data of their own, and the second run replaces the servers of the first.
+# In brief, on other versions: the migrations, the laws of the stores, replays of what an earlier build stored, and an order
+# through the stream. These stores have their own ports and data, and the second run replaces the servers of the first.
 other_stores() (
     # shellcheck disable=SC2163
     export "$@" ORDER_LOCAL_DIR=$PWD/.local/other

@@ -32,7 +32,7 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=deploy
 if [ -z "${1:-}" ] && [ -e deploy/secrets/secrets.env ]; then
     "$tools/venv/bin/python" -m check.secrets_env deploy/secrets/secrets.env deploy/secrets/secrets.env.example
 fi
-# A copy, with passwords of its own: the manifests need no secrets.env of yours.
+# A copy, with its own passwords: the manifests do not need your secrets.env.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -R deploy migrations scripts postman spin.toml versions.env "$copy"

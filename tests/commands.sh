@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the commands do to databases and services that are not ours: refuse, ask, or leave alone.
-# It has a PostgreSQL and a Redis of its own, whose data are gone at the end. Run it through `make test`, which builds first.
+# What the commands do to other people's databases and services: refuse, ask, or leave them alone.
+# It has its own PostgreSQL and Redis and deletes their data at the end. Run it through `make test`, which builds first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
@@ -12,7 +12,7 @@ export REDIS_PORT=$((${REDIS_PORT:-16379} + 4)) PG_PORT=$((${PG_PORT:-15432} + 4
 unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD BASE_URL CONFIRM
 trap 'scripts/services.sh clean >/dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
-# What an interrupted run left behind is gone, too.
+# Deletes what an interrupted run left, too.
 scripts/services.sh clean >/dev/null 2>&1
 scripts/services.sh up
 [ ! -e "$ORDER_LOCAL_DIR/compose" ] || fail "install redis-server and postgresql: this makes databases as their superuser"
@@ -38,13 +38,13 @@ hold() {
 let_go() { local pid=$HELD_PID; printf 'COMMIT;\n\\q\n' >&"${HELD[1]}"; wait "$pid"; }
 
 begin "psql 13 is enough"
-# \getenv, for one, came with 15, \bind with 16. What stands here is in the manual of 13.
+# \getenv, for example, came with 15, \bind with 16. These are in the manual of 13.
 known=' echo endif g gset i if set '
 while read -r command; do
     contains "$known" " ${command#?} "
 done < <(sed -nE 's/^ *(.*[ ;])?\\?(\\[a-z]+).*/\2/p' scripts/migrate.sh migrations/*.sql | sort -u)
 
-begin "a new constraint is NOT VALID first, so that reading the table stops nobody"
+begin "a new constraint is NOT VALID first, so that reading the table blocks no statement"
 for file in migrations/*.sql; do
     if tr '\n' ' ' <"$file" | sed 's/;/;\n/g' | grep 'ALTER TABLE.*ADD CONSTRAINT' | grep -v 'USING INDEX' | grep -qv 'NOT VALID'; then fail "$file"; fi
 done
@@ -93,7 +93,7 @@ equal "$(public_rights extended)" 'f|f'
 drop_role extended
 
 for table in 'orders (id int)' 'schema_migrations (version text)'; do
-    begin "a database with a table ${table%% *} of others is refused, even with CONFIRM=1"
+    begin "a database with another program's table ${table%% *} is refused, even with CONFIRM=1"
     create "taken_by_${table%% *}"
     sql "taken_by_${table%% *}" "CREATE TABLE $table"
     refused env CONFIRM=1 DATABASE_URL="$url/taken_by_${table%% *}" scripts/migrate.sh
@@ -101,7 +101,7 @@ for table in 'orders (id int)' 'schema_migrations (version text)'; do
     equal "$(tables "taken_by_${table%% *}")" 1
 done
 
-begin "the role that is created logs in with any password"
+begin "the new role logs in with any password"
 create fresh
 odd="a'b\"c\\d \$HOME \`e\` %:name :'f' é"
 done_by env PG_SERVICE_PASSWORD="$odd" DATABASE_URL="$url/fresh" sh scripts/migrate.sh
@@ -110,7 +110,7 @@ contains_not "$said" "WARNING"
 equal "$(PGPASSWORD=$odd psql "postgres://orders_service@127.0.0.1:$PG_PORT/fresh" -XqwtA -c 'SELECT count(*) FROM orders')" 0
 equal "$(public_rights fresh)" 'f|f'
 
-begin "what is compared is compared by bytes, and no index is in the order of a locale"
+begin "text is compared by bytes, and no index has the order of a locale"
 by_bytes="SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute
     WHERE attrelid = 'orders'::regclass AND attcollation = '\"C\"'::regcollation"
 equal "$(sql fresh "$by_bytes")" 'client customer_id idempotency_key status'
@@ -119,16 +119,16 @@ by_locale="SELECT coalesce(string_agg(indexrelid::regclass::text, ' '), 'none') 
 equal "$(sql fresh "$by_locale")" none
 equal "$(sql fresh "SELECT count(*) FROM pg_indexes WHERE tablename = 'orders'")" 5
 
-begin "a migration does not stop the service behind a long reader"
+begin "a migration that waits for a long reader does not block the service"
 mkdir "$ORDER_LOCAL_DIR/migrations"
 cp migrations/*.sql "$ORDER_LOCAL_DIR/migrations"
 echo 'ALTER TABLE orders ADD COLUMN note text;' >"$ORDER_LOCAL_DIR/migrations/29991231000000_add_note.sql"
 export MIGRATIONS_DIR=$ORDER_LOCAL_DIR/migrations
 hold fresh 'SELECT count(*) FROM orders'
-# Without the limit that is tried here, the other one ends it.
+# Without the lock timeout under test, this statement timeout ends the wait.
 PGOPTIONS='-c statement_timeout=30s' LOCK_TRIES=2 refused migrate fresh
 contains "$said" "psql:29991231000000_add_note.sql:1: ERROR:  55P03"
-contains "$said" "migrate: this waits for a lock, and tries again"
+contains "$said" "migrate: waiting for a lock, trying again"
 contains "$said" "migrate: got no lock in 2 tries"
 equal "$(sql fresh "SELECT count(*) FROM schema_migrations WHERE name LIKE '2999%'")" 0
 let_go
@@ -137,7 +137,7 @@ contains "$said" "applied 29991231000000_add_note"
 unset MIGRATIONS_DIR
 drop_role fresh
 
-begin "of two runs at once one waits for the other, and an index that a killed run left half built is built again"
+begin "of two concurrent runs one waits for the other, and an index that a killed run left half built is rebuilt"
 create interrupted
 done_by migrate interrupted
 rm "$ORDER_LOCAL_DIR"/migrations/2999*
@@ -149,7 +149,7 @@ SQL
 export MIGRATIONS_DIR=$ORDER_LOCAL_DIR/migrations
 sql interrupted "CREATE INDEX orders_currency_idx ON orders (order_id)"
 sql interrupted "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'orders_currency_idx'::regclass"
-# What would end a long build. The build also waits for a transaction that is open longer than a second.
+# Limits that would end a long build. The build also waits for a transaction that is open longer than a second.
 sql interrupted "ALTER DATABASE interrupted SET statement_timeout = 500; ALTER DATABASE interrupted SET lock_timeout = 500;
     ALTER DATABASE interrupted SET idle_in_transaction_session_timeout = 500"
 PGOPTIONS='-c idle_in_transaction_session_timeout=0' hold interrupted 'SELECT count(*) FROM orders'
@@ -172,7 +172,7 @@ equal "$(sql interrupted "SELECT indisvalid, pg_get_indexdef(indexrelid) LIKE '%
 unset MIGRATIONS_DIR
 drop_role interrupted
 
-begin "an owner that may not create roles goes on without orders_service, which gets its rights once it exists"
+begin "an owner without the right to create roles continues; orders_service gets its rights once it exists"
 create 'managed OWNER orders_owner'
 owner=postgres://orders_owner:$(sed -n 's/^PG_OWNER_PASSWORD=//p' "$ORDER_LOCAL_DIR/passwords")@127.0.0.1:$PG_PORT/managed
 done_by env DATABASE_URL="$owner" scripts/migrate.sh
@@ -184,11 +184,11 @@ equal "$(sql managed "SELECT has_table_privilege('orders_service', 'feed_epoch',
     has_column_privilege('orders_service', 'orders', 'items', 'UPDATE')")" 't|t|f'
 drop_role managed
 
-begin "a pooler is refused, since its session is not the run's own: what PGOPTIONS asks for does not arrive"
+begin "a pooler is refused: its session is shared, and PGOPTIONS does not reach it"
 refused env DATABASE_URL="$owner?options=-c%20geqo%3Doff" scripts/migrate.sh
-contains "$said" "migrate: DATABASE_URL leads through a pooler or has options of its own"
+contains "$said" "migrate: DATABASE_URL goes through a pooler or has its own options"
 
-begin "of two databases that are migrated at once, both find the role that one creates"
+begin "two databases migrated at the same time both find the role that one of them creates"
 create second
 hold postgres 'CREATE ROLE orders_service LOGIN'
 migrate second >"$ORDER_LOCAL_DIR/second.log" 2>&1 &
@@ -202,7 +202,7 @@ equal "$(sql postgres "$waits")" 1
 let_go
 wait "$second" || fail "$(cat "$ORDER_LOCAL_DIR/second.log")"
 
-begin "an address is what the URL says, user and password taken off"
+begin "an address is the URL without user and password"
 said=$(REDIS_URL="rediss://us%40er:p%2F%27%20@[::1]" DATABASE_URL='postgresql://u:p%25@db.example/o?sslmode=require' scripts/services.sh env)
 said=$(env -i bash -c "$said"'; env')
 for line in REDIS_ADDRESS='rediss://[::1]:6379' REDIS_USER=us@er REDIS_PASSWORD="p/' " \
@@ -210,7 +210,7 @@ for line in REDIS_ADDRESS='rediss://[::1]:6379' REDIS_USER=us@er REDIS_PASSWORD=
     contains "$said"$'\n' "SPIN_VARIABLE_$line"$'\n'
 done
 
-begin "a Spin that is too old is named in one line, and the bundled host serves instead"
+begin "a Spin that is too old is named in one line, and the bundled host serves"
 mkdir "$ORDER_LOCAL_DIR/bin"
 spin_of() { printf '#!/bin/sh\necho "spin %s (bfc7543 2026-05-01)"\n' "$1" >"$ORDER_LOCAL_DIR/bin/spin"; chmod +x "$ORDER_LOCAL_DIR/bin/spin"; }
 with_spin() { env RUNTIME="$1" PATH="$ORDER_LOCAL_DIR/bin:$PATH" scripts/runtime.sh name; }
@@ -231,7 +231,7 @@ done
 spin_of none
 equal "$(with_spin '' 2>/dev/null)" "the bundled host"
 
-begin "a server of a version that is not known is refused, and nothing is stopped"
+begin "a server of an unknown version is refused, and nothing is stopped"
 before=$(scripts/services.sh status)
 refused env POSTGRES=16 scripts/services.sh up
 equal "$said" "services: POSTGRES=16 is not known; known are: 15 17 18"
@@ -240,7 +240,7 @@ equal "$said" "services: VALKEY=7 is not known; known are: 9"
 contains "$before" "PostgreSQL ${POSTGRES:-}"
 equal "$(scripts/services.sh status)" "$before"
 
-begin "what tests or proves uses stores of its own only"
+begin "scripts that test or prove use only their own stores"
 foreign=(env REDIS_URL=redis://127.0.0.1:1 DATABASE_URL=postgres://someone:secret@127.0.0.1:1/shop PG_SERVICE_PASSWORD=secret)
 done_by "${foreign[@]}" scripts/lib/with-service.sh env
 contains "$said" "REDIS_URL is set and ignored"
@@ -254,9 +254,9 @@ for script in scripts/*.sh scripts/lib/*.sh; do
     grep -qE 'services.sh own|unset REDIS_URL DATABASE_URL' "$script" || fail "$script takes what REDIS_URL and DATABASE_URL name"
 done
 eval "$(scripts/services.sh env)"
-equal "$(scripts/services.sh own 2>&1)" "unset PG_SERVICE_PASSWORD" # our own URLs are nothing to tell of
+equal "$(scripts/services.sh own 2>&1)" "unset PG_SERVICE_PASSWORD" # our own URLs need no `unset`
 
-begin "the ACL rules of docs/operations.md are Redis', and allow what src/spin sends"
+begin "the ACL rules of docs/operations.md are valid and allow what src/spin sends"
 rules=$(sed -n '/^ACL SETUSER /s/>PASSWORD/>secret/p' docs/operations.md)
 equal "$(wc -l <<<"$rules" | tr -d ' ')" 4
 equal "$(redis-cli -p "$REDIS_PORT" <<<"$rules" | sort -u)" OK
@@ -271,7 +271,7 @@ equal "$(redis-cli -p "$REDIS_PORT" ACL DRYRUN order-intake SUBSCRIBE orders:doo
 contains "$(redis-cli -p "$REDIS_PORT" ACL DRYRUN order-intake SUBSCRIBE another)" "no permissions"
 
 begin "after a restore Redis names an order that is gone, until redis_key_prefix changes"
-# What docs/operations.md tells to do.
+# The steps of docs/operations.md.
 # shellcheck disable=SC2016
 place='
     const headers = { "Idempotency-Key": "restored", "Content-Type": "application/json" };
@@ -283,7 +283,7 @@ place='
         process.exit();
     });
 '
-# Prints the status, whether it is a replay, the status of GET by its id, and the id.
+# Prints the status, whether it is a replay, the status of GET by the order's id, and the id.
 with_prefix() {
     done_by env SPIN_VARIABLE_REDIS_KEY_PREFIX="$1" scripts/lib/with-service.sh node -e "$place"
     sed -n 's/^answered: //p' <<<"$said"
@@ -294,10 +294,10 @@ contains "$first" "201 false 200 "
 sql postgres 'DROP DATABASE orders WITH (FORCE)'
 sql postgres 'ALTER DATABASE backup RENAME TO orders'
 equal "$(with_prefix order)" "201 true 404 ${first##* }"
-anew=$(with_prefix order-2)
-contains "$anew" "201 false 200 "
-contains_not "$anew" "${first##* }"
-equal "$(with_prefix order-2)" "201 true 200 ${anew##* }"
+renamed=$(with_prefix order-2)
+contains "$renamed" "201 false 200 "
+contains_not "$renamed" "${first##* }"
+equal "$(with_prefix order-2)" "201 true 200 ${renamed##* }"
 equal "$(sql orders "SELECT count(*) FROM orders WHERE idempotency_key = 'restored'")" 1
 
 begin "a BASE_URL may end in a slash"
@@ -320,4 +320,4 @@ kill "$server"
 contains "$(cat "$log")" "/orders"
 contains_not "$(cat "$log")" "//"
 
-echo "commands: all as they should"
+echo "commands: all passed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the commands do on other people's machines: an old bash, other line ends, a proxy, no kubectl, containers instead of
-# stores, another checkout's passwords. It needs neither a service nor stores; what is missing here is played by small scripts.
+# stores, another checkout's passwords. It needs neither a service nor stores; small scripts play the programs that are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
@@ -27,20 +27,20 @@ equal "$said" "run: bash 4.4 or newer is needed, and this is 3.2.57(1)-release; 
 # shellcheck disable=SC2016
 done_by bash -c 'BASH_VERSION="4.4.20(1)-release"; . scripts/lib/start.sh; echo "went on"' scripts/run.sh
 for script in scripts/*.sh tests/commands.sh; do
-    case $script in scripts/upgrade.sh) continue ;; esac # it begins with another script
+    case $script in scripts/upgrade.sh) continue ;; esac # begins with another script
     head -n 1 "$script" | grep -q bash || continue
-    # Before anything that bash 3.2 could not do.
+    # Before anything that bash 3.2 cannot do.
     code=$(grep -v '^#' "$script" | grep -v '^$' | sed -n '1,/lib\/start.sh/p')
     contains "$code" "lib/start.sh"
     grep -qvE '^(set -euo pipefail|root=.*|cd ".*"|\. .*lib/start.sh"?)$' <<<"$code" && fail "$script does something before scripts/lib/start.sh: $code"
 done
 
-begin "a checkout with core.autocrlf has the bytes of any other"
+begin "a checkout with core.autocrlf has the same bytes as any other"
 git clone --quiet --config core.autocrlf=true . "$folder/clone"
 equal "$(git -C "$folder/clone" ls-files --eol | grep -c 'w/crlf\|w/mixed')" 0
 cmp fuzz/seeds/record/whole "$folder/clone/fuzz/seeds/record/whole"
 
-begin "calls to this machine go to no proxy"
+begin "calls to this machine bypass the proxy"
 node -e '
     const server = require("http").createServer((request, response) => response.end("here"));
     server.listen(0, "127.0.0.1", () => console.log(server.address().port));
@@ -67,7 +67,7 @@ contains_not "$said" "ECONNREFUSED"
 kill "$server"
 
 begin "the collection runs on newman 5 and 6.0"
-# These have no pm.execution; what else the scripts call was tried on both.
+# These have no pm.execution; everything else that the scripts call was tried on both.
 contains_not "$(cat postman/order.postman_collection.json)" pm.execution
 
 begin "without kubectl, where PyPI has none, the refusal says what to install"
@@ -80,13 +80,13 @@ contains "$said" "kubectl 1.27 or newer is missing"
 rm "$played/kubectl" "$played/uname"
 [ ! -x .local/verify-deploy/kubectl ] || ln -s "$PWD/.local/verify-deploy/kubectl" "$folder/clone/.local/verify-deploy/kubectl"
 
-begin "a secrets.env that kubectl would read otherwise than its author is refused, and no value is shown"
+begin "a secrets.env that kubectl would read differently from its author is refused, and no value is shown"
 secrets=$folder/clone/deploy/secrets/secrets.env
 done_by make --no-print-directory -C "$folder/clone" secrets
 equal "$(grep -c '^[A-Z_]*=.' "$secrets")" 5
 digest=$(printf 'a%.0s' $(seq 64))
 cp "$secrets" "$folder/good.env"
-# A sed script, and what it is refused for.
+# A sed script, and the reason for the refusal.
 while IFS='|' read -r script why; do
     sed "$script" "$folder/good.env" >"$secrets"
     refused env PYTHONPATH=deploy PYTHONDONTWRITEBYTECODE=1 "$python" -m check.secrets_env "$secrets" deploy/secrets/secrets.env.example
@@ -102,13 +102,13 @@ s/^CLIENTS=/&a-token/|CLIENTS has an entry 1
 s/^REDIS_PASSWORD=\(.*\)/REDIS_PASSWORD="\1"/|REDIS_PASSWORD is quoted
 s/^REDIS_PASSWORD=.*/& /|something other than letters and digits
 s/^REDIS_PASSWORD=/REDIS_PASSWORD= /|something other than letters and digits
-s/^REDIS_PASSWORD=/REDIS_PASSWORD =/|is no NAME=value
-s/^REDIS_PASSWORD=/export &/|is no NAME=value
+s/^REDIS_PASSWORD=/REDIS_PASSWORD =/|is not NAME=value
+s/^REDIS_PASSWORD=/export &/|is not NAME=value
 s/^REDIS_PASSWORD=.*/REDIS_PASSWORD=/|REDIS_PASSWORD is empty
 s/^REDIS_PASSWORD=.*/REDIS_PASSWORD/|REDIS_PASSWORD has no value
 s/\$/\r/|ends in CR LF
 /^INSTALLATION/d|INSTALLATION is missing
-\$p|CLIENTS is there twice
+\$p|CLIENTS exists twice
 TEXT
 sed "s/^CLIENTS=/&web:$digest shop-2:${digest//a/b}/" "$folder/good.env" >"$secrets"
 done_by env PYTHONPATH=deploy PYTHONDONTWRITEBYTECODE=1 "$python" -m check.secrets_env "$secrets" deploy/secrets/secrets.env.example
@@ -116,7 +116,7 @@ sed "s/^CLIENTS=/&\"web:$digest\"/" "$folder/good.env" >"$secrets"
 refused make --no-print-directory -C "$folder/clone" verify-deploy
 contains "$said" "CLIENTS is quoted"
 
-begin "the secret of another checkout is another installation's, which the API server refuses"
+begin "the API server refuses the secret of another checkout, which is another installation"
 kubectl=$(command -v kubectl || echo .local/verify-deploy/kubectl)
 type_of() { "$kubectl" kustomize "$folder/clone/deploy/secrets" | sed -n 's/^type: //p'; }
 cp "$folder/good.env" "$secrets"
@@ -127,7 +127,7 @@ rm "$secrets"
 done_by make --no-print-directory -C "$folder/clone" secrets
 contains "$(type_of)" "order/"
 [ "$(type_of)" != "$first" ] || fail "both are of type $first"
-# One of before has none, and gets it.
+# A file of an earlier release has none, and gets it.
 sed -i.before '/^INSTALLATION/d' "$secrets"
 done_by make --no-print-directory -C "$folder/clone" secrets
 contains "$said" "added to it: INSTALLATION"
@@ -142,7 +142,7 @@ assert container["command"] == ["sh", "-ec"] and job["activeDeadlineSeconds"] < 
 print(container["args"][0])
 ' >"$folder/ring.sh"
 export RINGS=$folder/rings
-# Refused twice, then nobody listens, then two do.
+# Refused twice, then without a listener, then with two.
 play redis-cli <<'SH'
 echo ring >>"$RINGS"
 case $(wc -l <"$RINGS") in
@@ -156,7 +156,7 @@ done_by with_played env REDIS_URL=redis://order-redis:6379 sh -ec "$(cat "$folde
 contains "$said" "heard by 0"
 contains "$said" "heard by 2"
 equal "$(wc -l <"$RINGS" | tr -d ' ')" 4
-# A clock that makes twenty seconds at each look.
+# A clock that advances by twenty seconds at each look.
 play date <<'SH'
 echo tick >>"$RINGS.clock"
 echo $(($(wc -l <"$RINGS.clock") * 20))
@@ -165,8 +165,8 @@ play redis-cli <<<'exit 1'
 refused with_played env REDIS_URL=redis://order-redis:6379 sh -ec "$(cat "$folder/ring.sh")"
 rm "$played"/*
 
-begin "PostgreSQL in a container takes the passwords that are made anew"
-# What a machine has without PostgreSQL, and without the right to install it.
+begin "PostgreSQL in a container takes new passwords"
+# The tools of a machine without PostgreSQL, and without the right to install it.
 mkdir "$folder/tools"
 ln -s /usr/bin/* /bin/* "$folder/tools" 2>/dev/null || true # one of the two may be the other
 ln -sf "$BASH" "$folder/tools/bash"
@@ -202,9 +202,9 @@ play psql <<<'exit 1' # nothing is migrated here
 for version in 5.0.14 6.0.16 6.2.0 7.0.15 10.0.1; do
     said=$(REDIS_IS=$version with_played env REDIS_URL=redis://127.0.0.1:9 DATABASE_URL=postgres://127.0.0.1:9/x scripts/services.sh up 2>&1)
     case $version in
-        [56].0.*) contains "$said" "this Redis is $version, and the intake needs 6.2 or newer" ;;
+        [56].0.*) contains "$said" "this Redis is $version; the intake needs 6.2 or newer" ;;
         *) contains_not "$said" "6.2" ;;
     esac
 done
 
-echo "machines: all as they should"
+echo "machines: all passed"

@@ -1,4 +1,4 @@
-"""python -m check CHECKOUT KUBECTL: checks all overlays, components and examples of CHECKOUT/deploy, and that each rule still bites."""
+"""python -m check CHECKOUT KUBECTL: checks all overlays, components and examples of CHECKOUT/deploy, and that each rule still fails on broken manifests."""
 
 import copy
 import sys

@@ -1,4 +1,4 @@
-"""Broken manifests: a good bundle and one change that a rule has to refuse. Each file of broken/ is named after its rule."""
+"""Broken manifests: a good bundle and one change that a rule must refuse. Each file of broken/ is named after its rule."""
 
 import dataclasses
 import re
@@ -11,18 +11,18 @@ from .bundle import name_of
 @dataclasses.dataclass
 class Case:
     rule: str
-    # A part of the complaint.
+    # A part of the expected complaint.
     says: str
-    # Kind/name of the object that is changed; of a generated name the part before the hash.
+    # Kind/name of the object to change; if the name is generated, the part before the hash.
     object: str = ""
     overlay: str = "shim"
     components: list = dataclasses.field(default_factory=list)
     # Path to value: spec.variables[name=pg_address].value, or spec.rules[0].host.
     set: dict = dataclasses.field(default_factory=dict)
     remove: list = dataclasses.field(default_factory=list)
-    # Variables that spin.toml has besides.
+    # Variables to add to those of spin.toml.
     variables: list = dataclasses.field(default_factory=list)
-    # Takes the object out of the bundle, puts it first, or adds another one.
+    # Removes the object from the bundle, moves it to the front, or adds another one.
     drop: bool = False
     first: bool = False
     add: dict | None = None
@@ -59,7 +59,7 @@ def cases(folder):
 
 def _walk(thing, path):
     """The container and the key of the last step, so that it can be set or deleted."""
-    # A quoted step holds dots: metadata.labels.'app.kubernetes.io/name'
+    # A quoted step may contain dots: metadata.labels.'app.kubernetes.io/name'
     steps = [quoted or plain for quoted, plain in re.findall(r"'([^']+)'|([^.\[\]']+|\[[^\]]+\])", path)]
     for step in steps[:-1]:
         thing = thing[_key(thing, step)]

@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` prints, with the pods and services that operators will make of it."""
+"""The output of `kubectl kustomize`, with the pods and services that operators will create from it."""
 
 import dataclasses
 import subprocess
@@ -6,18 +6,18 @@ import subprocess
 import yaml
 
 APP_NAME = "core.spinkube.dev/app-name"
-# The SpinApp of components/intake, or the Deployment that is made of it.
+# The SpinApp of components/intake, or the Deployment that is created from it.
 INTAKE = "order-intake"
 
 
 @dataclasses.dataclass
 class Pod:
-    """A pod template of the bundle, or the one that an operator makes."""
+    """A pod template of the bundle, or one that an operator creates."""
 
     owner: str
     labels: dict
     spec: dict
-    # False where an operator writes the template, so that only parts of it are ours.
+    # False if an operator writes the template, so that only parts of it are ours.
     ours: bool = True
 
     @property
@@ -49,12 +49,12 @@ def load(kubectl, folder, default=False):
 class Bundle:
     def __init__(self, things, default=False):
         self.things = things
-        # Whether it is the overlay that the README installs and Postman calls. Any other is free in its namespace and host.
+        # Whether it is the overlay that the README installs and Postman calls. Any other may choose its namespace and host.
         self.default = default
 
     @property
     def namespace(self):
-        """That of most objects: one that strays is named, not all the others."""
+        """The namespace of most objects, so that a complaint names the one that differs, not all the others."""
         named = [thing["metadata"].get("namespace") for thing in self.things]
         return max(set(named), key=named.count)
 
@@ -77,7 +77,7 @@ class Bundle:
         return pods
 
     def services(self):
-        """Name to (selector, ports), also of the services that operators make."""
+        """Name to (selector, ports), including the services that operators create."""
         services = {}
         for thing in self.of("Service"):
             services[thing["metadata"]["name"]] = (thing["spec"].get("selector", {}), thing["spec"]["ports"])
@@ -94,7 +94,7 @@ class Bundle:
         return services
 
     def deployments(self):
-        """Names of the Deployments, also of those that the operator makes."""
+        """Names of the Deployments, including those that the operator creates."""
         return {thing["metadata"]["name"] for thing in self.of("Deployment", "SpinApp")}
 
 
@@ -132,7 +132,7 @@ def _pod_of_cluster(cluster):
 
 
 def selects(selector, labels):
-    """Whether a Kubernetes label selector, or a plain map of labels, picks these labels."""
+    """Whether a Kubernetes label selector, or a plain map of labels, matches these labels."""
     if not set(selector) & {"matchLabels", "matchExpressions"}:
         selector = {"matchLabels": selector}
     for key, value in (selector.get("matchLabels") or {}).items():

@@ -1,4 +1,4 @@
-"""The rule on the intake of components/intake: what its trigger listens to, and who rings."""
+"""The rule on the intake of components/intake: what its trigger listens to, and what rings."""
 
 import re
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from .rules import rule
 
 @rule
 def intake(bundle, project):
-    """The intake has the service's settings and listens where it is rung for, on the channel of its manifest, once a minute."""
+    """The intake has the service's settings, and a CronJob rings every minute at its Redis and on the channel of its manifest."""
     yield from _manifest_faults(project)
     served = next((spin_variables(container) for pod, container in app_containers(bundle) if not pod.is_intake), {})
     intakes = [(pod, container) for pod, container in app_containers(bundle) if pod.is_intake]
@@ -20,36 +20,36 @@ def intake(bundle, project):
     for pod, container in intakes:
         given = spin_variables(container)
         yield from (f"{pod.owner}: {text}" for text in _setting_faults(given, served))
-        yield from (f"{pod.owner}: has a {probe}, and no port" for probe in ("livenessProbe", "readinessProbe") if probe in container)
+        yield from (f"{pod.owner}: has a {probe} but no port" for probe in ("livenessProbe", "readinessProbe") if probe in container)
         for owner, _spec, ringing in rings:
             if _store(_environment(ringing), "REDIS_URL") != _store(given, "redis_address"):
-                yield f"{owner} rings at another Redis than that of {pod.owner}"
+                yield f"{owner} rings at another Redis than the one of {pod.owner}"
     for owner, spec, container in rings:
         channels = re.findall(r"PUBLISH (\S+)", " ".join(container.get("args", [])))
         if channels != [project.channel]:
             yield f"{owner} rings on {channels}, and intake/spin.toml listens on {project.channel}"
         if spec["schedule"] != "* * * * *":
-            yield f"{owner} rings at '{spec['schedule']}', not each minute"
-        # One that hangs would silence all those after it.
+            yield f"{owner} rings at '{spec['schedule']}', not every minute"
+        # A ring that hangs would block all later ones.
         if not spec["jobTemplate"]["spec"].get("activeDeadlineSeconds", 60) < 60:
-            yield f"{owner} may go on when the next one is due"
+            yield f"{owner} may still run when the next one is due"
 
 
 def _manifest_faults(project):
     for name, here in project.variables.items():
         there = project.intake_variables.get(name)
         if there is None or any(here.get(field) != there.get(field) for field in ("default", "required", "secret")):
-            yield f"intake/spin.toml does not have the variable {name} as spin.toml has it"
+            yield f"intake/spin.toml does not declare the variable {name} as spin.toml does"
     for name in project.intake_variables.keys() - project.variables.keys() - {"doorbell_address"}:
-        yield f"intake/spin.toml has a variable {name}, and spin.toml has not"
+        yield f"intake/spin.toml has a variable {name}, which spin.toml does not have"
 
 
 def _setting_faults(given, served):
-    # Another deadline may be meant. Any other difference would be two services over one table.
+    # Another deadline may be intended. With any other difference two services would share one table.
     for name in sorted(given.keys() | served.keys()):
         if name != "doorbell_address" and not name.endswith("_ms") and _meant(given.get(name)) != _meant(served.get(name)):
-            yield f"variable {name} is not that of the service"
-    # Where a secret has the address, nothing is known here of what it holds.
+            yield f"variable {name} differs from the service's"
+    # If a secret has the address, its content is unknown here.
     if _store(given, "doorbell_address") not in (None, _store(given, "redis_address")):
         yield "doorbell_address is another Redis than redis_address"
     password = urlsplit(given.get("doorbell_address", {}).get("value", "")).password
@@ -62,7 +62,7 @@ def _meant(variable):
 
 
 def _store(variables, name):
-    """Host and port; None where a secret has them."""
+    """Host and port; None if a secret has them."""
     address = urlsplit(variables.get(name, {}).get("value", ""))
     return address.hostname and (address.hostname, address.port)
 

@@ -1,8 +1,8 @@
-"""The environment variables that Kubernetes makes of Services, and what the shim makes of those.
+"""The environment variables that Kubernetes creates for Services, and how the shim uses them.
 
     python -m check.links CHECKOUT KUBECTL OVERLAY
 
-prints them for the service's pod, one NAME=value a line, with addresses made up.
+prints them for the service's pod, one NAME=value per line, with invented addresses.
 """
 
 import sys
@@ -13,12 +13,12 @@ from .pods import app_containers
 from .project import Project
 from .rules import rule
 
-# In every pod of every cluster, whatever the pod says.
+# In every pod of every cluster, whatever the pod's settings.
 KUBERNETES = {"kubernetes": [{"name": "https", "port": 443}]}
 
 
 def links(service, ports, address="10.96.0.10"):
-    """What every pod of the namespace gets of one Service."""
+    """The variables that one Service adds to every pod of the namespace."""
     prefix = _upper(service)
     made = {f"{prefix}_SERVICE_HOST": address, f"{prefix}_SERVICE_PORT": ports[0]["port"]}
     for port in ports:
@@ -32,7 +32,7 @@ def links(service, ports, address="10.96.0.10"):
 
 
 def overridden(environment, variables):
-    """The shim's rule: a variable of the container that is named like one of the application replaces it, even where SPIN_VARIABLE_... is set."""
+    """The shim's rule: a variable of the container with the name of one of the application replaces it, even if SPIN_VARIABLE_... is set."""
     return {f"SPIN_VARIABLE_{name.upper()}": environment[name.upper()] for name in variables if name.upper() in environment}
 
 
@@ -42,23 +42,23 @@ def _upper(name):
 
 @rule
 def service_links(bundle, project):
-    """No Service makes an environment variable that the shim would take for one of spin.toml."""
+    """No Service makes an environment variable that the shim would use as one of spin.toml."""
     for name, (_selector, ports) in bundle.services().items():
         for taken in overridden(links(name, ports), project.variables | project.intake_variables):
-            yield f"Service/{name} makes the environment variable {taken.removeprefix('SPIN_VARIABLE_')}, which the shim takes for the variable of spin.toml"
+            yield f"Service/{name} makes the environment variable {taken.removeprefix('SPIN_VARIABLE_')}, which the shim uses as a variable of spin.toml"
             break
         else:
             if name != project.application and not name.startswith(f"{project.application}-"):
-                yield f"Service/{name} may make what a variable of spin.toml is called, now or later: call it {project.application}-{name}"
+                yield f"Service/{name} may create an environment variable with the name of one in spin.toml, now or later: name it {project.application}-{name}"
     for name in project.variables:
         if name.endswith(("_port", "_host", "_addr")):
-            yield f"variable {name} of spin.toml ends as what Kubernetes makes of Services: one of another application could replace it"
+            yield f"variable {name} of spin.toml ends like those that Kubernetes creates for Services: another application's Service could replace it"
         if name.startswith(f"{project.application}_"):
-            yield f"variable {name} of spin.toml begins as what Kubernetes makes of the Services here"
+            yield f"variable {name} of spin.toml begins like those that Kubernetes creates for the Services here"
 
 
 def environment(bundle, project):
-    """What the service's pod has beside its own variables."""
+    """The variables of the service's pod beside its own."""
     (pod, _container), *_ = app_containers(bundle)
     services = {name: ports for name, (_selector, ports) in bundle.services().items()} if pod.spec.get("enableServiceLinks", True) else {}
     made = {}

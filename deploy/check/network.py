@@ -1,4 +1,4 @@
-"""Rules on who finds whom: selectors, ports, and the ways that the network policies leave open."""
+"""Rules on connections: selectors, ports, and what the network policies allow."""
 
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from .rules import rule
 
 @rule
 def selectors(bundle, _project):
-    """Every selector picks something."""
+    """Every selector matches something."""
     pods = bundle.pods()
 
     def nothing(selector):
@@ -31,14 +31,14 @@ def selectors(bundle, _project):
         target = thing["spec"]["scaleTargetRef"]
         if target["kind"] != "Deployment" or target["name"] not in bundle.deployments():
             yield f"{name_of(thing)}: there is no {target['kind']}/{target['name']}"
-    # Where a store is elsewhere, what was open for the one here may stay open: it leads nowhere.
+    # If a store is elsewhere, rules for the one here may stay: they match nothing.
     complete = is_here(bundle, "redis_address") and is_here(bundle, "pg_address")
     for thing in bundle.of("NetworkPolicy") if complete else ():
         if nothing(thing["spec"]["podSelector"]):
             yield f"{name_of(thing)} selects no pod"
         for peer in _peers(thing):
             if "podSelector" in peer and "namespaceSelector" not in peer and nothing(peer["podSelector"]):
-                yield f"{name_of(thing)} allows {peer['podSelector']}, which is no pod"
+                yield f"{name_of(thing)} allows {peer['podSelector']}; no pod has these labels"
 
 
 def _peers(policy):
@@ -49,7 +49,7 @@ def _peers(policy):
 
 @rule
 def ports(bundle, _project):
-    """Every port that is named is one that a container has."""
+    """Every port that is named exists in a container."""
     pods = bundle.pods()
     for name, (selector, service_ports) in bundle.services().items():
         for port in service_ports:
@@ -61,7 +61,7 @@ def ports(bundle, _project):
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 port = container.get(probe, {}).get("httpGet", {}).get("port", 80 if not pod.ours else None)
                 if port is not None and "httpGet" in container.get(probe, {}) and not pod.has_port(port):
-                    yield f"{pod.owner}: {probe} asks port {port}, which the container has not"
+                    yield f"{pod.owner}: {probe} asks port {port}, which the container does not have"
     for thing in bundle.of("NetworkPolicy"):
         yield from (f"{name_of(thing)}: {text}" for text in _policy_port_faults(thing, pods))
     for owner, service, port in _backends(bundle):
@@ -97,11 +97,11 @@ def _backends(bundle):
 
 @rule
 def entrance(bundle, project):
-    """A host that leads in, on any controller; for the default overlay the one that Postman's cluster environment calls."""
+    """A host that leads to the service, on any controller; in the default overlay the one in Postman's cluster environment."""
     hosts = [one.get("host") for thing in bundle.of("Ingress") for one in thing["spec"]["rules"]]
     hosts += [host for thing in bundle.of("HTTPRoute") for host in thing["spec"].get("hostnames", [])]
     if not hosts or not all(hosts):
-        yield f"the hosts are {hosts}: nobody could call the service by name"
+        yield f"the hosts are {hosts}: no client could call the service by name"
     if bundle.default and [f"http://{host}" for host in hosts] != [project.base_url]:
         yield f"the hosts are {hosts}, but Postman calls {project.base_url}"
     for thing in bundle.of("Ingress"):
@@ -111,7 +111,7 @@ def entrance(bundle, project):
 
 @rule
 def ways(bundle, _project):
-    """All that is not needed is closed, and all that is needed is open at both ends."""
+    """Everything that is not needed is closed; everything that is needed is open at both ends."""
     policies = bundle.of("NetworkPolicy")
     denied = {
         kind
@@ -124,7 +124,7 @@ def ways(bundle, _project):
     pods = bundle.pods()
     for client, host, port in _calls(bundle):
         if not _resolves(policies, client):
-            yield f"{client.owner} may not ask DNS"
+            yield f"{client.owner} may not query DNS"
         if _is_outside(bundle, host):
             if not any(_leaves(one, port) for one in _applying(policies, client, "egress")):
                 yield f"{client.owner} may not call {host} on port {port}"
@@ -137,23 +137,23 @@ def ways(bundle, _project):
             if not _allows(policies, client, server, port, "egress"):
                 yield f"{client.owner} may not call {server.owner} on port {port}"
             if not _allows(policies, server, client, port, "ingress"):
-                yield f"{server.owner} takes nothing from {client.owner} on port {port}"
+                yield f"{server.owner} accepts nothing from {client.owner} on port {port}"
     for pod, _container in app_containers(bundle):
         if pod.is_intake and any(True for _ in _applying(policies, pod, "ingress")):
-            yield f"{pod.owner} takes calls, and nobody has to call it"
+            yield f"{pod.owner} accepts calls, but nothing needs to call it"
         if not pod.is_intake and not any(_from_elsewhere(one) for one in _applying(policies, pod, "ingress")):
-            yield f"{pod.owner} takes nothing from the Ingress controller"
+            yield f"{pod.owner} accepts nothing from the Ingress controller"
     for server in pods:
         if not any(True for _ in _applying(policies, server, "ingress")):
             continue
         if server.owner.startswith(("StatefulSet/", "Cluster/")) and any(
             not one.get("from") for one in _applying(policies, server, "ingress")
         ):
-            yield f"{server.owner} takes calls from anyone"
+            yield f"{server.owner} accepts calls from anyone"
 
 
 def _calls(bundle):
-    """Which pod calls which address, read from its variables."""
+    """Which pod calls which address, according to its variables."""
     for pod, container in app_containers(bundle):
         given = spin_variables(container)
         for store in ("redis_address", "pg_address", "doorbell_address"):
@@ -174,7 +174,7 @@ def _is_outside(bundle, host):
 
 
 def _leaves(one, port):
-    """Whether an egress rule leaves a way out of the namespace on this port."""
+    """Whether an egress rule allows this port outside the namespace."""
     peers, ports = one.get("to"), [item["port"] for item in one.get("ports") or []]
     return (not peers or any("ipBlock" in peer or "namespaceSelector" in peer for peer in peers)) and (not ports or port in ports)
 

@@ -24,7 +24,7 @@ def quantity(text):
 
 @rule
 def quantities(bundle, _project):
-    """Every container says what it needs and what it may take, in quantities that Kubernetes reads."""
+    """Every container has requests and limits, in quantities that Kubernetes reads."""
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             yield from (f"{pod.owner}: container {container['name']}: {text}" for text in _resource_faults(container))
@@ -46,21 +46,21 @@ def _resource_faults(container):
         if least is None or most is None:
             yield f"{resource} has request {requests.get(resource)} and limit {limits.get(resource)}"
         elif least > most:
-            yield f"{resource} has a request over its limit"
+            yield f"{resource} has a request above its limit"
         # "128m" of memory is an eighth of a byte, and the API server warns.
         elif resource == "memory" and (least % 1 or most % 1 or most < 1024**2):
-            yield f"memory limit {limits['memory']} is under a MiB, or no whole number of bytes"
+            yield f"memory limit {limits['memory']} is below a MiB, or not a whole number of bytes"
 
 
 @rule
 def memory(bundle, project):
-    """The peak that was measured under load is below 70 % of the service's limit."""
+    """The peak measured under load is below 70 % of the service's limit."""
     for pod, container in app_containers(bundle):
         if pod.is_intake:
             continue
         limit = quantity(container.get("resources", {}).get("limits", {}).get("memory"))
         if limit is not None and project.peak_mib * 1024**2 >= limit * 7 / 10:
-            yield f"{pod.owner}: the memory limit is {limit / 1024**2:.0f} MiB, and {project.peak_mib} MiB of it were taken under load (docs/bench/memory.json): over 70 %"
+            yield f"{pod.owner}: the memory limit is {limit / 1024**2:.0f} MiB, and {project.peak_mib} MiB of it were used under load (docs/bench/memory.json): above 70 %"
 
 
 @rule
@@ -123,12 +123,12 @@ def spin_variables(container):
     return {one["name"].removeprefix(prefix).lower(): one for one in given}
 
 
-# To a variable of the same container. Kubernetes puts in the value of one that stands before it, and leaves any other as it is.
+# A variable of the same container. Kubernetes inserts the value of one defined before it, and leaves any other reference as it is.
 REFERENCE = re.compile(r"\$\(([A-Za-z0-9_]+)\)")
 
 
 def is_here(bundle, store):
-    """Whether redis_address or pg_address is that of a Service of the bundle."""
+    """Whether redis_address or pg_address names a Service of the bundle."""
     addresses = [spin_variables(container).get(store, {}).get("value", "") for _, container in app_containers(bundle)]
     return any(urlsplit(address).hostname in bundle.services() for address in addresses)
 
@@ -143,10 +143,10 @@ def variables(bundle, project):
     for pod, container in containers:
         file, known = ("intake/spin.toml", project.intake_variables) if pod.is_intake else ("spin.toml", project.variables)
         given = spin_variables(container)
-        # What is empty unless it is given may be left out.
+        # A variable that is empty by default may be left out.
         needed = {name for name, variable in known.items() if variable.get("default") != ""}
         for name in needed - given.keys():
-            yield f"{pod.owner}: variable {name} of {file} is not given"
+            yield f"{pod.owner}: variable {name} of {file} is not set"
         for name in given.keys() - known.keys():
             yield f"{pod.owner}: {file} knows no variable {name}"
         for name, variable in given.items():
@@ -154,11 +154,11 @@ def variables(bundle, project):
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
             named = [variable["name"] for variable in container.get("env", [])]
-            yield from (f"{pod.owner}: {name} is given twice" for name in sorted(set(named)) if named.count(name) > 1)
+            yield from (f"{pod.owner}: {name} is set twice" for name in sorted(set(named)) if named.count(name) > 1)
             for place, variable in enumerate(container.get("env", [])):
                 for name in REFERENCE.findall(variable.get("value", "")):
                     if name not in named[:place]:
-                        yield f"{pod.owner}: {variable['name']} names $({name}), which does not stand before it"
+                        yield f"{pod.owner}: {variable['name']} names $({name}), which is not defined before it"
 
 
 def _variable_faults(name, variable, declared, container):
@@ -167,10 +167,10 @@ def _variable_faults(name, variable, declared, container):
         yield "needs either a value or a valueFrom"
     sources = [variable] + [one for one in container["env"] if one["name"] in REFERENCE.findall(value)]
     if secret and not any("secretKeyRef" in one.get("valueFrom", {}) for one in sources):
-        yield "is a secret and has to come from one"
+        yield "is a secret and must come from one"
     if name.endswith(("_seconds", "_ms")) and not value.isdigit():
         yield f"is '{value}', not a number"
-    # Spin takes an address as it is for an allowed host: with its port, and with nothing after it. The trigger's has the password.
+    # Spin uses an address as an allowed host: it needs a port, and nothing after it. The trigger's address contains the password.
     scheme = name.endswith("_address") and declared.get("default", "").split("://")[0]
     pattern = rf"{scheme}{'s?' if scheme == 'redis' else ''}://{'([^/@]*@)?' if secret else ''}[^/@:]+:[0-9]+"
     if scheme and "value" in variable and not re.fullmatch(pattern, value):
@@ -179,13 +179,13 @@ def _variable_faults(name, variable, declared, container):
 
 @rule
 def passwords(bundle, project):
-    """No password but in the one secret that `make secrets` fills, and that no other checkout can fill. CLIENTS may be empty."""
+    """Passwords are only in the one secret that `make secrets` fills, and no other checkout can fill. CLIENTS may be empty."""
     installation = f"order/{base64.b64encode(project.passwords['INSTALLATION'].encode()).decode()}"
     for thing in bundle.things:
         text = json.dumps(thing) if thing["kind"] != "Secret" else ""
         for name, password in project.passwords.items():
             if password and (password in text or base64.b64encode(password.encode()).decode() in text):
-                yield f"{name_of(thing)} holds {name} in plain sight"
+                yield f"{name_of(thing)} contains {name} in plain text"
     for thing in bundle.of("Secret"):
         held = {key: base64.b64decode(value).decode() for key, value in (thing.get("data") or {}).items()}
         for key, value in {**held, **(thing.get("stringData") or {})}.items():
@@ -193,7 +193,7 @@ def passwords(bundle, project):
             if not is_public and value not in project.passwords.values():
                 yield f"{name_of(thing)}: {key} is not from `make secrets`"
             elif not is_public and not (thing.get("immutable") or thing.get("type") == installation):
-                yield f"{name_of(thing)}: `kubectl apply` from another checkout would put other passwords in: it is neither immutable nor of the installation's type"
+                yield f"{name_of(thing)}: `kubectl apply` from another checkout would overwrite the passwords: it is neither immutable nor of the installation's type"
                 break
     for pod in bundle.pods():
         for container in pod.spec["containers"]:
@@ -206,28 +206,28 @@ def passwords(bundle, project):
 
 @rule
 def images(bundle, _project):
-    """A tag that says which build, for every image."""
+    """Every image has a tag that identifies its build."""
     ours = [container["image"] for _pod, container in app_containers(bundle)]
     for image in ours:
-        # Who builds it numbers it: 7 will do, but latest or main is a build only for today.
+        # Our own images: 7 is enough, but latest or main is only today's build.
         if not re.search(r":[^/:]*[0-9][^/:]*$|@sha256:[0-9a-f]{64}$", image):
-            yield f"image {image} has no tag that stays"
+            yield f"image {image} has no fixed tag"
     found = [(pod.owner, one["image"]) for pod in bundle.pods() for one in pod.spec["containers"] if one["image"] not in ours]
     for executor in bundle.of("SpinAppExecutor"):
         if "spinImage" in executor["spec"].get("deploymentConfig", {}):
             found.append((name_of(executor), executor["spec"]["deploymentConfig"]["spinImage"]))
     for owner, image in found:
-        # Of others' images two numbers at least, or a digest: `17` moves with every release.
+        # Other images: at least two numbers, or a digest: `17` moves with every release.
         if not re.search(r":[^/:]*[0-9]+\.[0-9]+[^/:]*$|@sha256:[0-9a-f]{64}$", image):
-            yield f"{owner}: image {image} has no tag that stays"
+            yield f"{owner}: image {image} has no fixed tag"
 
 
 @rule
 def hardening(bundle, _project):
-    """Our own pods run as nobody in particular and can change nothing but their volumes; each service is probed."""
+    """Our own pods run without root or other rights and can write only to their volumes; each service has probes."""
     for account in bundle.of("ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
-            yield f"{name_of(account)} hands out its token"
+            yield f"{name_of(account)} exposes its token"
     for pod in bundle.pods():
         if not pod.owner.startswith(("Job/", "CronJob/", "Cluster/")) and not pod.is_intake:
             for container in pod.spec["containers"]:
@@ -242,10 +242,10 @@ def _soft_spots(pod):
     context = pod.spec.get("securityContext", {})
     if pod.spec.get("automountServiceAccountToken") is not False:
         yield "mounts a service account token"
-    # The shim's containers have rules of their own: it writes into their root.
+    # The shim's containers have other rules: it writes to their root.
     on_shim = "runtimeClassName" in pod.spec
     if on_shim and context.get("runAsUser") != 0:
-        yield "does not run as user 0, as which alone the shim starts"
+        yield "does not run as user 0, the only user as which the shim starts"
     if not on_shim and (not context.get("runAsNonRoot") or not context.get("runAsUser")):
         yield "may run as root"
     if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
@@ -258,6 +258,6 @@ def _soft_spots(pod):
         if own.get("capabilities", {}).get("drop") != ["ALL"] or set(kept) - {"NET_BIND_SERVICE" if on_shim else None}:
             yield f"container {container['name']} keeps capabilities"
         if on_shim and not kept:
-            yield f"container {container['name']} drops all capabilities and adds none, so the shim leaves it all of them: add NET_BIND_SERVICE"
+            yield f"container {container['name']} drops all capabilities and adds none, so the shim keeps them all: add NET_BIND_SERVICE"
         if on_shim == bool(own.get("readOnlyRootFilesystem")):
             yield f"container {container['name']} {'cannot' if on_shim else 'can'} write to its root file system"

@@ -1,4 +1,4 @@
-"""What the rest of the checkout says, for the rules to compare the manifests with."""
+"""What the rest of the checkout defines, for the rules to compare the manifests with."""
 
 import dataclasses
 import json
@@ -9,10 +9,10 @@ from pathlib import Path
 @dataclasses.dataclass
 class Project:
     application: str
-    # Those of spin.toml, and those of intake/spin.toml
+    # The variables of spin.toml, and those of intake/spin.toml
     variables: dict
     intake_variables: dict
-    # On which the intake's trigger listens
+    # The channel that the intake's trigger listens on
     channel: str
     versions: dict
     migrations: dict

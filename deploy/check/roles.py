@@ -1,4 +1,4 @@
-"""Rules on the stores of the bundle: who logs in, and how many. Of stores elsewhere nothing is known here."""
+"""Rules on the stores of the bundle: which roles log in, and how many connections they need. Stores elsewhere are unknown here."""
 
 import base64
 import re
@@ -10,36 +10,36 @@ from .rules import rule
 
 @rule
 def roles(bundle, _project):
-    """Who logs in is a role that PostgreSQL has, with its password, and asks for a database that it has. The password of Redis is one, too."""
+    """Each login uses a role, a password and a database that PostgreSQL has. The password of Redis is checked too."""
     known, databases = {**_roles_of_init(bundle), **_roles_of_cluster(bundle)}, _databases(bundle)
     for owner, role, password, database in _logins(bundle) if is_here(bundle, "pg_address") else ():
         if role not in known:
-            yield f"{owner} logs in as {role}, which PostgreSQL has not"
+            yield f"{owner} logs in as {role}, which PostgreSQL does not have"
         elif password is None or password != known[role]:
-            yield f"{owner} logs in as {role} with a password that is not its own"
+            yield f"{owner} logs in as {role} with a wrong password"
         if database not in databases:
-            yield f"{owner} asks for database {database}, which PostgreSQL has not"
+            yield f"{owner} asks for database {database}, which PostgreSQL does not have"
     asked = [spin_variables(container).get("redis_password") for _, container in app_containers(bundle)]
     asked += [_variable(container, "REDISCLI_AUTH") for thing in bundle.of("CronJob") for container in _containers(thing["spec"]["jobTemplate"])]
     given = [_variable(container, "REDISCLI_AUTH") for thing in bundle.of("StatefulSet") for container in _containers(thing)]
     for password in (_value(bundle, one) for one in asked if is_here(bundle, "redis_address")):
         if password is None or password not in [_value(bundle, one) for one in given]:
-            yield "the service's redis_password, or the REDISCLI_AUTH of who rings, is not that of Redis"
+            yield "the service's redis_password or the doorbell's REDISCLI_AUTH is not the password of Redis"
 
 
-# Connections that a replica may have: Spin's pool for the service, one for each of its workers for the intake.
+# Connections that a replica may open: Spin's pool for the service, one per worker for the intake.
 POOL, WORKERS = 64, 16
 
 
 @rule
 def connections(bundle, _project):
-    """PostgreSQL takes those of each replica, those of a rolling update included."""
+    """PostgreSQL accepts the connections of each replica, including those of a rolling update."""
     if not is_here(bundle, "pg_address"):
         return
     most = {thing["metadata"]["name"]: thing["spec"].get("replicas", 1) for thing in bundle.of("SpinApp", "Deployment")}
     for thing in bundle.of("HorizontalPodAutoscaler"):
         most[thing["spec"]["scaleTargetRef"]["name"]] = thing["spec"]["maxReplicas"]
-    # maxSurge is 25 %, rounded up; ten for the migrations, the operator and people.
+    # maxSurge is 25 %, rounded up; ten are for the migrations, the operator and people.
     needed = 10 + sum((WORKERS if name == INTAKE else POOL) * (count + -(-count // 4)) for name, count in most.items())
     allowed = [
         int(argument.removeprefix("max_connections="))
@@ -51,7 +51,7 @@ def connections(bundle, _project):
     for thing in bundle.of("Cluster"):
         allowed.append(int(thing["spec"].get("postgresql", {}).get("parameters", {}).get("max_connections", 100)))
     if not allowed or min(allowed) < needed:
-        yield f"max_connections is {min(allowed, default='not set')}, but {' + '.join(f'{count} replicas of {name}' for name, count in most.items())} may take {needed}"
+        yield f"max_connections is {min(allowed, default='not set')}, but {' + '.join(f'{count} replicas of {name}' for name, count in most.items())} may open {needed}"
 
 
 def _logins(bundle):
@@ -93,7 +93,7 @@ def _roles_of_cluster(bundle):
         for role in thing["spec"].get("managed", {}).get("roles", []):
             named.append((role["name"], role["passwordSecret"]["name"]))
         for role, secret in named:
-            # The secret says the role's name too, and both have to agree.
+            # The secret also names the role; both must agree.
             if _secret(bundle, secret, "username") == role:
                 found[role] = _secret(bundle, secret, "password")
     return found

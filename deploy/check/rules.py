@@ -1,7 +1,7 @@
 """What schemas miss. Each rule yields its complaints about a bundle, and has its broken manifests in broken/<rule>.yaml.
 
-Here are the registry and the rules on whole objects; pods.py has those on what runs, network.py those on who finds whom, roles.py those on
-the stores, links.py the one on what Kubernetes puts into pods, intake.py the one on the stream's consumer and who wakes it.
+Here are the registry and the rules on whole objects. pods.py has the rules on containers, network.py on connections, roles.py on
+the stores, links.py on what Kubernetes adds to pods, intake.py on the stream's consumer and its doorbell.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from . import schemas
 from .bundle import INTAKE, name_of
 
-# Of the default overlay
+# In the default overlay
 NAMESPACE = "dadaev-arch-otus"
 RULES = {}
 
@@ -35,20 +35,20 @@ def schema(bundle, _project):
 
 @rule
 def names(bundle, _project):
-    """Everything in one namespace, nothing of the whole cluster, nothing twice: so removal is one namespace."""
+    """Everything is in one namespace, nothing belongs to the whole cluster, nothing exists twice: so removal deletes one namespace."""
     seen = set()
     if not bundle.namespace:
-        yield "nothing says in which namespace it is"
+        yield "no object has a namespace"
     if bundle.default and bundle.namespace != NAMESPACE:
         yield f"the namespace is {bundle.namespace}, but the README installs into {NAMESPACE}"
     for thing in bundle.things:
         if thing["metadata"].get("namespace") != bundle.namespace:
             yield f"{name_of(thing)} is not in namespace {bundle.namespace}"
         if name_of(thing) in seen:
-            yield f"{name_of(thing)} is there twice"
+            yield f"{name_of(thing)} exists twice"
         seen.add(name_of(thing))
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", thing["metadata"]["name"]):
-            yield f"{name_of(thing)} has a name that is no DNS label"
+            yield f"{name_of(thing)} has a name that is not a DNS label"
     for kind in ("Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PersistentVolume"):
         yield from (f"{name_of(thing)} belongs to the whole cluster" for thing in bundle.of(kind))
 
@@ -71,7 +71,7 @@ ENUMS = {
 
 @rule
 def enums(bundle, _project):
-    """Kubernetes' schemas say `string` where its API server knows a handful of words."""
+    """Values where Kubernetes' schemas allow any `string`, but its API server accepts only a few words."""
     for thing in bundle.things:
         if thing["kind"] not in ("ConfigMap", "Secret"):
             yield from (f"{name_of(thing)}: {text}" for text in _unknown_words(thing))
@@ -113,7 +113,7 @@ def versions(bundle, project):
 
 @rule
 def executor(bundle, _project):
-    """The SpinApp's executor is in the bundle, before it, under a name that no other installation has."""
+    """The SpinApp's executor is in the bundle, before it, with a name that no other installation uses."""
     order = [name_of(thing) for thing in bundle.things]
     spin_images = [name_of(thing) for thing in bundle.of("SpinAppExecutor") if "spinImage" in thing["spec"].get("deploymentConfig", {})]
     for app in bundle.of("SpinApp"):
@@ -123,18 +123,18 @@ def executor(bundle, _project):
         elif order.index(wanted) > order.index(name_of(app)):
             yield f"{name_of(app)} comes before {wanted}: the operator would refuse it"
         elif wanted in spin_images and app["metadata"]["name"] == INTAKE:
-            yield f"{name_of(app)}: {wanted} has a spinImage, which the operator starts with --listen, and Spin's Redis trigger refuses that"
+            yield f"{name_of(app)}: {wanted} has a spinImage, which the operator starts with --listen; Spin's Redis trigger refuses that"
     for thing in bundle.of("SpinAppExecutor"):
         config = thing["spec"].get("deploymentConfig", {})
         if not thing["spec"]["createDeployment"]:
-            yield f"{name_of(thing)} makes no Deployment"
+            yield f"{name_of(thing)} creates no Deployment"
         if ("runtimeClassName" in config) == ("spinImage" in config):
             yield f"{name_of(thing)} needs either a runtimeClassName or a spinImage"
         if not thing["metadata"]["name"].startswith(f"{bundle.namespace}-"):
-            yield f"{name_of(thing)} does not begin with its namespace, {bundle.namespace}-: one of this name elsewhere would keep the operator from letting it go"
+            yield f"{name_of(thing)} does not begin with its namespace, {bundle.namespace}-: an executor of the same name elsewhere would keep the operator from deleting it"
         certificates = config.get("caCertSecret")
         if certificates and not config.get("installDefaultCACerts") and "ca-certificates.crt" not in _keys(bundle, certificates):
-            yield f"{name_of(thing)}: Secret/{certificates} with ca-certificates.crt is not there"
+            yield f"{name_of(thing)}: Secret/{certificates} with ca-certificates.crt is missing"
 
 
 def _keys(bundle, secret):
@@ -153,15 +153,15 @@ def replicas(bundle, _project):
         if not fixed and not automatic:
             yield f"{name_of(thing)} has neither replicas nor autoscaling"
         if automatic != (name in scaled):
-            yield f"{name_of(thing)}: autoscaling is on in one place only"
+            yield f"{name_of(thing)}: autoscaling is enabled in only one of two places"
         if fixed and thing["spec"]["replicas"] < 2:
             yield f"{name_of(thing)}: with one replica a rolling update or a lost node is an outage"
     for thing in scaled.values():
         if thing["spec"].get("minReplicas", 1) > thing["spec"]["maxReplicas"]:
-            yield f"{name_of(thing)}: minReplicas is over maxReplicas"
+            yield f"{name_of(thing)}: minReplicas is above maxReplicas"
 
 
-# Lists that the API server keeps as a whole, and what it adds to each of their items.
+# Lists that the API server stores as a whole, and what it adds to each of their items.
 ADDED = [
     ("NetworkPolicy", "ingress.ports", {"protocol"}),
     ("NetworkPolicy", "egress.ports", {"protocol"}),
@@ -177,11 +177,11 @@ ADDED = [
 
 @rule
 def second_apply(bundle, _project):
-    """What the API server adds to a list stands there already, so that a second apply says `unchanged`. An overlay of one's own may be laxer."""
+    """Lists contain what the API server adds, so that a second apply prints `unchanged`. Your own overlay may leave it out."""
     for kind, path, added in ADDED if bundle.default else ():
         for thing in bundle.of(kind):
             for item in _items(thing["spec"], path.split(".")):
-                yield from (f"{name_of(thing)}: {path} leaves {key} to the API server" for key in sorted(added - item.keys()))
+                yield from (f"{name_of(thing)}: {path} leaves {key} out, which the API server adds" for key in sorted(added - item.keys()))
 
 
 def _items(value, steps):
@@ -196,7 +196,7 @@ def _items(value, steps):
 
 @rule
 def migrations(bundle, project):
-    """The Job applies what stands in migrations/, and is another Job when that changes."""
+    """The Job applies the files in migrations/, and becomes another Job when they change."""
     jobs = bundle.of("Job")
     if len(jobs) != 1:
         yield f"{len(jobs)} Jobs, not one"
@@ -206,9 +206,9 @@ def migrations(bundle, project):
         if not any((thing.get("data") or {}) == project.migrations for thing in maps):
             yield f"{name_of(job)} mounts no ConfigMap with exactly migrations/*.sql; is each in migrations/kustomization.yaml?"
         if job["metadata"]["name"] not in mounted:
-            yield f"{name_of(job)} is not named like its ConfigMap, so other migrations could not be applied over it"
+            yield f"{name_of(job)} does not have its ConfigMap's name, so changed migrations could not be applied"
         if not job["spec"].get("ttlSecondsAfterFinished"):
-            yield f"{name_of(job)} stays for good"
+            yield f"{name_of(job)} is never deleted"
         if job["spec"].get("activeDeadlineSeconds"):
             yield f"{name_of(job)} has a deadline, which would end a long index build"
 
@@ -218,7 +218,7 @@ FIRST = "app.kubernetes.io/component"
 
 @rule
 def upgrade(bundle, project):
-    """What migrates can be applied before the rest: by its label from any overlay, and for ours as deploy/migrations."""
+    """Everything that migrates can be applied first: by its label from any overlay, and for ours as deploy/migrations."""
     first = [thing for thing in bundle.things if thing["metadata"].get("labels", {}).get(FIRST) == "migrations"]
     names = {name_of(thing) for thing in first}
     for job in bundle.of("Job"):
@@ -232,16 +232,16 @@ def upgrade(bundle, project):
             yield f"{name} has no label {FIRST}: migrations, so an upgrade could not apply it first"
     for thing in first:
         if thing["kind"] not in ("Job", "ConfigMap", "NetworkPolicy"):
-            yield f"{name_of(thing)} has the label {FIRST}: migrations, and would be applied before the migrations are done"
-    # With CloudNativePG the Job's way to PostgreSQL is another one, and the label is the way to apply it.
+            yield f"{name_of(thing)} has the label {FIRST}: migrations, so it would be applied before the migrations are done"
+    # With CloudNativePG the Job reaches PostgreSQL in another way, and is applied by its label.
     if bundle.default and not bundle.of("Cluster") and sorted(map(str, first)) != sorted(map(str, project.first)):
-        yield "deploy/migrations is not what this overlay has, so an upgrade would apply two different Jobs"
+        yield "deploy/migrations differs from this overlay, so an upgrade would apply two different Jobs"
 
 
 @rule
 def removal(bundle, _project):
-    """No volume is left behind."""
+    """Removal deletes every volume."""
     for thing in bundle.of("StatefulSet"):
         policy = thing["spec"].get("persistentVolumeClaimRetentionPolicy", {})
         if thing["spec"].get("volumeClaimTemplates") and policy.get("whenDeleted") != "Delete":
-            yield f"{name_of(thing)} leaves its volumes behind"
+            yield f"{name_of(thing)} does not delete its volumes"

@@ -10,9 +10,9 @@ import yaml
 from kubernetes_validate.utils import SchemaNotFoundError, schema_contents
 from referencing import Registry, Resource
 
-# The oldest and the newest that the package knows and that deploy/ is meant for.
+# The oldest and the newest version that the package knows and deploy/ supports.
 KUBERNETES_VERSIONS = ("1.30", "1.37")
-# What spin-operator 0.6.1 is built with: its CRDs embed the types of this version.
+# The version that spin-operator 0.6.1 is built with: its CRDs embed these types.
 CRD_TYPES = "1.33.0"
 
 

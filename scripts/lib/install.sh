@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian packages with apt-get; fails where there is no apt-get or no right to use it.
+# Installs Debian packages with apt-get; fails if there is no apt-get or no right to use it.
 set -euo pipefail
 
 command -v apt-get >/dev/null || exit 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what package-lock.json names, where that is not done yet.
+# Installs what package-lock.json names, unless it is installed already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What every command in scripts/ begins with, sourced. It has to be readable for bash 3.2, which macOS has.
+# The start of every command in scripts/, sourced. bash 3.2, which macOS has, must be able to read it.
 
-# An empty array under `set -u` is an error before 4.4, and mapfile came with 4.0.
+# Before 4.4 an empty array is an error under `set -u`; before 4.0 there is no mapfile.
 case ${BASH_VERSION:-0} in
     [0-3].* | 4.[0-3].*)
         echo "$(basename "$0" .sh): bash 4.4 or newer is needed, and this is $BASH_VERSION; on macOS: brew install bash" >&2
@@ -9,7 +9,7 @@ case ${BASH_VERSION:-0} in
         ;;
 esac
 
-# No proxy is asked for a service on this machine. curl reads the one spelling, some others only the other.
+# No proxy for services on this machine. curl reads one spelling, some other programs only the other.
 : "${no_proxy:=${NO_PROXY:-}}"
 case ,$no_proxy, in
     *,127.0.0.1,*) ;;

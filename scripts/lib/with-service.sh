@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command against a service of its own, on a free port and over this checkout's own stores, with BASE_URL set.
-# The bundled host serves it, RUNTIME=spin takes Spin. Where BASE_URL is set already, the command runs against that service.
+# Runs a command against its own service, on a free port and with this checkout's stores, with BASE_URL set.
+# The bundled host serves it, or Spin with RUNTIME=spin. If BASE_URL is already set, the command runs against that service.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib/start.sh
@@ -19,7 +19,7 @@ eval "$exports"
 scripts/runtime.sh build
 
 log=$(mktemp)
-# A process group of its own: `spin up` is two processes.
+# Its own process group: `spin up` is two processes.
 set -m
 scripts/runtime.sh serve spin.toml 127.0.0.1:0 >"$log" 2>&1 &
 host=$!

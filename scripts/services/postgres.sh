@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # PostgreSQL: its data folder, its roles, start and stop. Part of scripts/services.sh.
 
-# The data of the chosen version. A link to a folder elsewhere where `postgres` cannot reach the checkout.
+# The data of the chosen version. It is a link to another folder if `postgres` cannot reach the checkout.
 pg_link=$local_dir/pg${POSTGRES:+-$POSTGRES}
 
 find_pg_bin() {
@@ -28,7 +28,7 @@ superuser_sql() {
         psql "postgres://postgres@127.0.0.1:$pg_port/postgres" -Xqw -v ON_ERROR_STOP=1 "$@"
 }
 
-# Makes the data folder, reachable by the user who runs PostgreSQL, and sets pg_data.
+# Creates the data folder, reachable by the user who runs PostgreSQL, and sets pg_data.
 prepare_pg_data() {
     if [ ! -e "$pg_link" ]; then
         rm -f "$pg_link" # a link whose target is gone
@@ -47,7 +47,7 @@ prepare_pg_data() {
     fi
     pg_data=$(cd "$pg_link" && pwd -P) || fail "$pg_link belongs to another user; run as that user"
     as_pg test -w "$pg_data" || fail "$pg_link belongs to another user; run as that user"
-    # initdb cut short leaves a folder that neither starts nor can be initialised again.
+    # An interrupted initdb leaves a folder that neither starts nor can be initialised again.
     if [ ! -e "$pg_data/order-initdb-done" ]; then
         say "creating the PostgreSQL data folder"
         find "$pg_data" -mindepth 1 -delete
@@ -56,7 +56,7 @@ prepare_pg_data() {
 
 init_pg() {
     [ -e "$pg_data/order-initdb-done" ] && return
-    # The password goes through a pipe that the postgres user opens itself: neither a file nor an argument.
+    # The password goes through a pipe that the postgres user opens itself: it is in no file and no argument.
     # shellcheck disable=SC2016
     printf '%s\n' "$superuser_password" |
         as_pg bash -c 'password=$(cat); "$@" --pwfile=<(printf "%s\n" "$password")' _ \
@@ -66,7 +66,7 @@ init_pg() {
     as_pg touch "$pg_data/order-initdb-done"
 }
 
-# Prints port and data folder of our postmaster, whatever its version, if one runs.
+# Prints port and data folder of our postmaster, whatever its version, if it runs.
 running_pg() {
     local link data pid
     for link in "$local_dir"/pg*; do
@@ -79,8 +79,8 @@ running_pg() {
     return 1
 }
 
-# After a crash the recorded pid may be another process by now, and PostgreSQL would refuse to start.
-# Only the pid is replaced, by a dead one: the file also names the memory that a leftover backend may still use.
+# After a crash the recorded pid may belong to another process, and PostgreSQL would refuse to start.
+# Only the pid is replaced, with a dead one: the file also names the memory that a leftover backend may still use.
 forget_stale_pid() {
     if [ -s "$pg_data/postmaster.pid" ]; then
         # shellcheck disable=SC2016
@@ -114,7 +114,7 @@ pg_up() {
     create_roles
 }
 
-# Repeatable: a run that was cut short is completed by the next one.
+# Repeatable: the next run completes an interrupted one.
 create_roles() {
     superuser_sql <<SQL || fail "could not set up the roles"
 SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY['orders_owner', 'orders_service']) AS name

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154
-# The servers that POSTGRES and VALKEY choose in place of the machine's own. Part of scripts/services.sh.
+# The servers that POSTGRES and VALKEY choose instead of the machine's own. Part of scripts/services.sh.
 # They come from PyPI. The .txt files beside this one pin them, and all stores of this checkout share them in .local/servers/.
 # Each has its programs in bin/. Valkey's is named redis-server there, so that the tests find it as they find Redis.
 
 servers=$root/.local/servers
-# Without what an earlier `env` put in front, which may be another version.
+# Without the folders that an earlier `env` put in front, which may be another version.
 PATH=$(tr : '\n' <<<"$PATH" | { grep -vF "$servers/" || true; } | paste -sd : -)
 chosen=()
 
@@ -26,7 +26,7 @@ chosen_env() {
     [ -z "${VALKEY:-}" ] || export_line VALKEY "$VALKEY"
 }
 
-# Makes a folder from which the user who runs PostgreSQL can start programs.
+# Creates a folder from which the user who runs PostgreSQL can start programs.
 make_program_folder() {
     mkdir "$1"
     if ! as_pg test -x "$1"; then
@@ -50,7 +50,7 @@ fetch() { # postgres-17
     local pins=scripts/services/$1.txt folder=$servers/$1 packages
     ! cmp -s "$pins" "$folder/pins" || return 0
     remove_linked "$folder"
-    # These packages are archives: no Python of theirs runs.
+    # These packages are archives: their Python code does not run.
     PIP_IGNORE_REQUIRES_PYTHON=1 scripts/lib/venv.sh "$servers/venv" "$pins" >&2 ||
         fail "could not install $1 from PyPI; the reason is above"
     packages=$(printf '%s' "$servers"/venv/lib/python*/site-packages)
@@ -75,7 +75,7 @@ fetch_chosen() {
     local name
     for name in "${chosen[@]}"; do
         case $name in postgres-*) ! pg_is_external ;; *) ! redis_is_external ;; esac || continue
-        # Stores with another ORDER_LOCAL_DIR, and so another lock, share the servers.
+        # Stores with another ORDER_LOCAL_DIR have another lock, but share the servers.
         (
             if command -v flock >/dev/null; then flock -w 300 7 || fail "another run holds .local/servers/lock"; fi
             fetch "$name"

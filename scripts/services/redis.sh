@@ -10,16 +10,16 @@ has_redis() { command -v redis-server >/dev/null && command -v redis-cli >/dev/n
 our_redis_dir() { (cd "$redis_data" 2>/dev/null && pwd -P); }
 redis_is_ours() {
     local dir
-    has_redis && dir=$(our_redis_dir) || return 1 # without a folder, "" would be that of a Redis that is not there
+    has_redis && dir=$(our_redis_dir) || return 1 # without a folder, "" would match a Redis that does not run
     [ "$(within 2 redis-cli -h 127.0.0.1 -p "$redis_port" config get dir 2>/dev/null | tail -n 1)" = "$dir" ]
 }
 
-redis_version() { # such as: Redis 7.0.15, Valkey 9.1.2
+redis_version() { # for example: Redis 7.0.15, Valkey 9.1.2
     within 2 redis-cli -h 127.0.0.1 -p "$redis_port" info server | tr -d '\r' |
         awk -F: '/^redis_version:/ { is = "Redis " $2 } /^valkey_version:/ { is = "Valkey " $2 } END { print is }'
 }
 
-redis_pids() { # those of all ports, or of one
+redis_pids() { # on all ports, or on one
     local file pid
     for file in "$redis_dir"/redis-${1:-*}.pid; do
         pid=$(cat "$file" 2>/dev/null) || continue
@@ -67,13 +67,13 @@ redis_down() { # on all ports, or on one
     rm -f "$redis_dir"/redis-${1:-*}.pid
 }
 
-# XPENDING has IDLE, and the stream's commands what the intake needs of them, from 6.2 on. What answers HTTP does without.
+# The intake needs XPENDING with IDLE and other stream commands, which came with 6.2. Serving HTTP needs none of them.
 check_redis_version() {
     local url=$own_redis_url version
     if redis_is_external; then url=$REDIS_URL; fi
-    # A server that asks for more than the URL says, or none of the tools: the intake's log will have to do.
+    # If the server needs more than the URL has, or a tool is missing, this check is skipped; the intake's log reports the error.
     version=$(within 5 redis-cli -u "$url" INFO server 2>/dev/null | tr -d '\r' | sed -n 's/^redis_version://p') || true
     case $version in
-        [0-5].* | 6.[01].*) say "this Redis is $version, and the intake needs 6.2 or newer: it takes no order from the stream" ;;
+        [0-5].* | 6.[01].*) say "this Redis is $version; the intake needs 6.2 or newer and places no order from the stream" ;;
     esac
 }

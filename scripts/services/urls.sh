@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
-# What the environment says of the stores, and what it is told: REDIS_URL, DATABASE_URL, SPIN_VARIABLE_*. Part of scripts/services.sh.
+# The stores' addresses, from and into the environment: REDIS_URL, DATABASE_URL, SPIN_VARIABLE_*. Part of scripts/services.sh.
 
-# A shell that has evaluated `env` carries our own URLs, perhaps with an old password: they still mean the local stores.
+# A shell that has evaluated `env` has our own URLs, perhaps with an old password: they still mean the local stores.
 redis_is_external() { [ -n "${REDIS_URL:-}" ] && [ "$REDIS_URL" != "$own_redis_url" ]; }
 pg_is_external() { [ -n "${DATABASE_URL:-}" ] && [[ $DATABASE_URL != postgres://orders_owner:*@127.0.0.1:$pg_port/orders ]]; }
 
@@ -48,7 +48,7 @@ pg_env() {
     export_line SPIN_VARIABLE_PG_DATABASE "${url_path:-$url_user}"
     if [[ "&$url_query" =~ \&sslmode=([a-z-]+) ]]; then export_line SPIN_VARIABLE_PG_SSLMODE "${BASH_REMATCH[1]}"; fi
     if pg_is_external; then
-        # Nothing is known of orders_service there, so the service logs in as the URL's role.
+        # orders_service may not exist there, so the service logs in as the URL's role.
         export_line SPIN_VARIABLE_PG_USER "$url_user"
         export_line SPIN_VARIABLE_PG_PASSWORD "$url_password"
         [ -z "${PG_SERVICE_PASSWORD:-}" ] || export_line PG_SERVICE_PASSWORD "$PG_SERVICE_PASSWORD"
@@ -56,7 +56,7 @@ pg_env() {
         export_line SPIN_VARIABLE_PG_USER orders_service
         export_line SPIN_VARIABLE_PG_PASSWORD "$service_password"
         export_line PG_SERVICE_PASSWORD "$service_password"
-        # For tests alone; the service never has it.
+        # Only for tests; the service never has it.
         export_line PG_SUPERUSER_URL "postgres://postgres:$superuser_password@127.0.0.1:$pg_port/orders"
         export_line PG_DATA "$pg_link"
     fi
@@ -69,6 +69,6 @@ own() {
         say "$name is set and ignored: this uses stores of its own only"
         echo "unset $name"
     done
-    # The password of that database's role; our own comes with `env`.
+    # The password of that database's role; `env` prints ours.
     echo "unset PG_SERVICE_PASSWORD"
 }
