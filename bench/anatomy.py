@@ -1,8 +1,8 @@
 """Where a request's time goes: one client, and a relay in front of each store that notes when bytes pass.
 
 Run it by `scripts/bench.sh anatomy`. It prints one table per kind of request: what was waited for, in order, with
-the median over many requests. The relay itself costs two wake-ups per call, which the first line tells: compare the
-steps with each other, and take throughput from the bench.
+Run it with `scripts/bench.sh anatomy`. It prints one table per kind of request: what was waited for, in order, with
+the median over many requests. The relay itself costs two wake-ups per call, which the first line shows: compare the
 """
 
 import argparse
@@ -30,7 +30,7 @@ def pg_messages(data):
 
 
 def name_of(store, data):
-    """What a call to a store is, or None for what nobody waits for."""
+    """Names a call to a store; None for one that no request waits for."""
     if store == "redis":
         words = data.split(b"\r\n")
         return f"Redis {words[2].decode().upper()}" if len(words) > 2 else None
@@ -45,7 +45,7 @@ def relay(store, port):
     listener = socket.create_server(("127.0.0.1", 0))
 
     def copy(source, sink, calls, is_call):
-        # An error here is that of a side that left.
+        # An error here means that one side disconnected.
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 arrived = time.perf_counter()
@@ -112,7 +112,7 @@ def table(title, client, count, send):
     for number in range(count + 50):
         EVENTS.clear()
         started, ended = send(client)
-        time.sleep(0.001)  # what nobody waits for passes meanwhile
+        time.sleep(0.001)  # lets calls pass that no request waits for
         if number >= 50:
             seen = steps(started, ended)
             samples.setdefault(tuple(name for name, _ in seen), []).append([seconds for _, seconds in seen])

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Measures the service beside its peers and its stores, in interleaved rounds on one machine.
 
-Run it by scripts/bench.sh, which builds what is measured and starts private stores.
+Run it with scripts/bench.sh, which builds what is measured and starts private stores.
 The report is bench.json, bench.md and three SVG plots.
-`scripts/bench.sh anatomy` tells instead what one request waits for, call by call;
-`scripts/bench.sh instructions` what the host executes for one, `scripts/bench.sh calls` which calls
-the component makes to it, `scripts/bench.sh memory` what it keeps in memory, `scripts/bench.sh stream` orders by the stream, `scripts/bench.sh slow`
-what slow clients cost the others.
+`scripts/bench.sh anatomy` shows instead what one request waits for, call by call;
+`scripts/bench.sh instructions` what the host executes for it, `scripts/bench.sh calls` which host calls the component
+makes, `scripts/bench.sh memory` how much memory the host uses, `scripts/bench.sh stream` orders through the stream,
+`scripts/bench.sh slow` how slow clients affect the others.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from world import BUILD, FIXED_KEYS, ROOT, Stores, Target, manifest_for, run, sp
 BENCH = Path(__file__).resolve().parent
 PHASES = ("main", "redis-down", "table")
 SERVICES = ("service", "floor", "plain", "native")
-# wrk drops its last requests unanswered, and they end within this. An idle instance lives longer, a second.
+# wrk leaves its last requests unanswered; they end within this time. An idle instance lives longer: a second.
 CUT_OFF_SECONDS = 0.5
 
 
@@ -37,13 +37,13 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement (3)")
     parser.add_argument("--warm-up", type=int, default=8, metavar="SECONDS",
                         help="length of the same load before each measurement (8); only its errors and its slowest answer count")
-    parser.add_argument("--clients", default="1,16,64,256", help="client counts (1,16,64,256); without Redis and over table sizes only 16 and 64 of them")
+    parser.add_argument("--clients", default="1,16,64,256", help="client counts (1,16,64,256); the phases redis-down and table use only 16 and 64 of them")
     parser.add_argument("--rows", type=int, default=1_000_000, help="orders in the large table (1000000)")
     parser.add_argument("--phases", default=",".join(PHASES), help="which of main, redis-down, table (all)")
     parser.add_argument("--services", default=",".join(SERVICES), help="which of service, floor, plain, native (all)")
     parser.add_argument("--against", action="append", default=[], metavar="NAME=WASM",
                         help="another build of the component, measured beside this one; leaves out the stores' ceilings")
-    parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, measures nothing")
+    parser.add_argument("--quick", action="store_true", help="one short round: checks that the bench works, measures nothing")
     parser.add_argument("--soak", action="store_true", help="instead: one long mixed load, watching the memory")
     parser.add_argument("--soak-seconds", type=int, default=600, help="length of the soak (600)")
     parser.add_argument("--out", type=Path, default=BUILD / "report", help="folder of the report (target/bench/report)")
@@ -83,10 +83,10 @@ class Bench:
         return Target(name, manifest=manifest_for(wasm) if wasm else ROOT / "spin.toml", database=database)
 
     def measure(self, phase, target, mode, clients, round_number, rows=None):
-        """Drives one load and books what every process spent on it.
+        """Drives one load and records what every process spent on it.
 
-        The load runs for a while before it is measured. Its clients come all at once and start many instances, 256 of them
-        over a hundred, each with few requests. They last for 128 requests; then fewer do, with more requests each.
+        The load runs for a while before it is measured. Its clients arrive all at once and start many instances: 256 clients
+        start over a hundred, each with few requests. After 128 requests per instance fewer serve more requests each.
         """
         prefix = f"fixed-{target.name}-"
         warm_up = None
@@ -104,7 +104,7 @@ class Bench:
         cpu = {name: proc.cpu_seconds(pid) - cpu_before[name] for name, pid in processes.items()}
         memory = {name: proc.peak_mb(pid) for name, pid in processes.items() if name != "postgres"}
         memory["postgres"] = proc.proportional_mb(processes["postgres"])
-        # Until those that were cut off at the end are placed too.
+        # Wait until the requests that were cut off at the end are placed too.
         time.sleep(CUT_OFF_SECONDS)
         placed, wal = self.stores.count(target.database) - placed_before, self.stores.wal_bytes() - wal_before
         cell["wal_kb"] = round(wal / 1000 / max(placed, 1), 2)
@@ -115,7 +115,7 @@ class Bench:
         self.book(cell, phase, target.name, mode, clients, round_number, cpu, memory, rows)
 
     def wrong_count(self, cell, mode, clients, placed):
-        """A create must have placed as many orders as it answered, but for those cut off at the end; others none."""
+        """A create must have placed as many orders as it answered, except those cut off at the end; other modes none."""
         least = cell["requests"] - cell["errors"] if mode == "create" else 0
         most = cell["requests"] + clients if mode == "create" else 0
         return max(least - placed, placed - most, 0)
@@ -191,13 +191,13 @@ class Bench:
     # ---- phases
 
     def reset(self, targets):
-        """Every round starts from an empty table and the fixed set of orders."""
+        """Every round starts with an empty table and the fixed set of orders."""
         self.stores.sql("TRUNCATE orders")
         self.stores.redis("flushall")
         for target in targets:
             target.check_contract()
             for number in range(FIXED_KEYS):
-                # As load.lua counts.
+                # Numbered as in load.lua.
                 status, _, _ = target.post(f"fixed-{target.name}-{number}", number)
                 if status != 201:
                     raise SystemExit(f"bench: {target.name} answered {status}; see {target.log}")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Counts the calls of the component to its host, by name, for one request: imported functions and built-ins of the component
-model. Also what wasmtime does not compile but calls, such as memory.copy.
+"""Counts the component's calls to its host for one request, by name: imported functions and built-ins of the component
+model, and functions that wasmtime calls instead of compiling, such as memory.copy.
 
-They are averages over whole lives of instances: what an instance does once, such as reading a variable, counts 1/128.
+The counts are averages over whole lives of instances: a call made once per instance, such as reading a variable, counts 1/128.
 callgrind counts them in the bundled host, one client at a time. The total is the number of entries into the host and complete.
-The names are those of the host's functions. Where the compiler has inlined one, only its interface is named, or its calls
-stand under "no name". Not counted: calls of the host into the component.
+The names are those of the host's functions. If the compiler has inlined one, only its interface is named, or its calls
+are under "no name". Calls of the host into the component are not counted.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HELPER = re.compile(r"wasmtime::runtime::vm::libcalls::raw::(memory|table|[a-z]+
 INTERFACE = r"\S*?(?P<version>p2::|p3::|wasi_io::|)bindings::(?:\w+::)?(?P<package>(?:wasi|spin)::\w+)::(?P<interface>\w+)"
 TRAIT = rf"<impl {INTERFACE}::Host(?P<resource>\w*?)(?:WithStore)? for .*>::(?P<function>\w+)"
 SYNCHRONOUS = re.compile(rf"{TRAIT}$")
-# An asynchronous call is a future of the linker's, and in it mostly one of the host's. Either is polled any number of
+# An asynchronous call is a future of the linker, which mostly contains one of the host. Each is polled any number of
 # times and dropped once.
 PENDING = re.compile(rf"core::ptr::drop_in_place<(?:tracing::instrument::Instrumented<)?{INTERFACE}::add_to_linker<.*>"
                      r"::{{closure}}::{{closure}}>+$")
@@ -43,7 +43,7 @@ def edges(file):
     names, calls, caller, callee = {}, Counter(), None, None
     for line in file.read_text().splitlines():
         if name := re.match(r"(c?)fn=\((\d+)\)(?: (.*))?", line):
-            # The name stands where its number comes first.
+            # The name is given only with the first mention of its number.
             number = name[2]
             names.setdefault(number, name[3])
             if name[1]:
@@ -71,7 +71,7 @@ def counted(file):
     imports, built_ins, helpers, unnamed = Counter(), Counter(), Counter(), Counter()
     entries = 0
     for (caller, callee), count in edges(file).items():
-        # Compiled code has an address for a name. Other callers of these are callgrind's error, where a stack is left.
+        # Compiled code has an address as its name. Other callers are callgrind's mistake after a stack switch.
         compiled = caller.startswith("0x")
         if compiled and IMPORT.search(callee):
             entries += count
@@ -92,7 +92,7 @@ def counted(file):
         if count > 0:
             imports[f"{name}, asynchronous"] += count
     imports["no name"] = entries - imports.total()
-    # A call that is under way where the counting begins or ends.
+    # A call may be in progress when counting begins or ends.
     if abs(imports["no name"]) <= REQUESTS / 50:
         del imports["no name"]
     return entries, imports, built_ins, helpers

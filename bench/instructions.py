@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Counts what the host process executes for one request, outside the kernel: processor instructions, by callgrind.
 
-Counted are the service and the floor, which makes the same calls to the stores and does nothing else.
-The counts repeat to about one per cent, to four where compilers run beside it, so they show a step that rates cannot.
-They hold for one client at a time and for the bundled host.
+It counts the service and the floor, which makes the same calls to the stores and does nothing else.
+The counts repeat within about one per cent, or four if compilers run at the same time, so they show a step that rates cannot.
+They are for one client at a time and for the bundled host.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from world import BUILD, ORDER, ROOT, Stores, Target, manifest_for
 
 MODES = ("healthz", "replay", "create")
-# Whole lives of instances, so that their start is in the figures with its share.
+# Whole lives of instances, so that each request bears its share of their start.
 REQUESTS = 2 * 128
 # callgrind is fifty times slower than the processor.
 PATIENCE = {"SPIN_VARIABLE_REDIS_DEADLINE_MS": "20000", "SPIN_VARIABLE_PG_DEADLINE_MS": "30000"}
@@ -30,11 +30,11 @@ def arguments():
     parser.add_argument("--against", action="append", default=[], metavar="NAME=WASM",
                         help="another build of the component, counted beside this one")
     parser.add_argument("--with-clients", type=int, default=0, metavar="N",
-                        help="let the service have N clients, and ask as the last of them (0: it is open)")
+                        help="configure N clients and send as the last one (0: the service is open)")
     args = parser.parse_args()
     args.against = [tuple(pair.split("=", 1)) for pair in args.against]
     if len({"service", "floor", *(pair[0] for pair in args.against)}) != 2 + len(args.against):
-        parser.error("each --against takes a name of its own")
+        parser.error("each --against needs its own name")
     if not all(len(pair) == 2 and Path(pair[1]).is_file() for pair in args.against):
         parser.error("--against takes NAME=WASM, and the file must exist")
     return args

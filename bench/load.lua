@@ -1,9 +1,9 @@
--- What wrk sends: wrk -t1 ... -- <healthz|create|replay|mixed> <prefix> <fixed keys>
--- create takes a fresh UUID per request, replay goes round a fixed set, mixed creates with every fourth request.
+-- The requests that wrk sends: wrk -t1 ... -- <healthz|create|replay|mixed> <prefix> <fixed keys>
+-- create takes a fresh UUID per request, replay cycles through a fixed set, in mixed every fourth request is a create.
 
 local mode, prefix, fixed_keys
 local sent = 0
--- Requests are put together beforehand as far as can be: wrk shares the processors with the service.
+-- Requests are prepared in advance as far as possible: wrk shares the processors with the service.
 local bodies, replays = {}, {}
 local health
 

@@ -28,7 +28,7 @@ def tree(root):
 
 
 def cpu_seconds(root):
-    """Of the tree since its start, with those that have ended."""
+    """Processor seconds of the tree since its start, ended processes included."""
     ticks = 0
     for pid in tree(root):
         try:
@@ -60,11 +60,11 @@ def resident_mb(root):
 
 
 def proportional_mb(root):
-    """Present size with each shared page counted once: what PostgreSQL's processes share is not multiplied."""
+    """Present size with each shared page counted once: memory that PostgreSQL's processes share is not multiplied."""
     total = 0
     for pid in tree(root):
         try:
             total += _kilobytes(f"/proc/{pid}/smaps_rollup", "Pss")
         except (FileNotFoundError, ProcessLookupError, StopIteration):
-            pass  # a backend that ended meanwhile
+            pass  # the backend has ended
     return total / 1024

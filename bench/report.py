@@ -5,7 +5,7 @@ from statistics import median
 
 import plot
 
-# The service's rate divided by another target's: what is asked for, and the least that is wanted at so many clients.
+# The service's rate divided by another target's: which ratio, and the least that is wanted for each number of clients.
 RATIOS = [
     ("healthz", "floor", {16: 0.85, 64: 0.85}),
     ("replay", "floor", {16: 0.92, 64: 0.92}),
@@ -58,7 +58,7 @@ def _rates(cells, phase, target, mode, clients, rows=None):
 
 
 def _ratio(top, bottom):
-    """The median of the rounds' own ratios: a slow minute hits both sides of one round."""
+    """The median of the ratios within a round: a slow minute affects both sides of one round."""
     both = [top[number] / bottom[number] for number in top.keys() & bottom.keys() if bottom[number]]
     return round(median(both), 3) if both else None
 
@@ -86,7 +86,7 @@ def ratios(cells, runtime):
         creates = [cell["max_ms"] for cell in at_256 if cell["mode"] == "create"]
         add("slowest create at 256 clients, ms", max(creates), "< 1000", lambda value: value < 1000)
         add("errors at 256 clients", sum(cell["errors"] + cell["wrong"] for cell in at_256), "0", lambda value: value == 0)
-        # A limit of memory is a pod's, and a pod runs Spin.
+        # The memory limit belongs to a pod, and a pod runs Spin.
         if runtime.startswith("spin "):
             peak = max(cell["memory_mb"]["service"] for cell in at_256)
             add("peak memory of the host at 256 clients, MB", peak, "< 300", lambda value: value < 300)
@@ -103,7 +103,7 @@ def ratios(cells, runtime):
 
 
 def soak_ratio(soak):
-    """Medians of half a minute: a single sample moves by a twentieth."""
+    """Medians over half a minute: a single sample varies by a twentieth."""
     end = soak["samples"][-1][0]
     around_minute = [megabytes for seconds, megabytes in soak["samples"] if 45 <= seconds <= 75]
     around_end = [megabytes for seconds, megabytes in soak["samples"] if seconds >= end - 30]
@@ -179,7 +179,7 @@ def plots(result):
 
     if any(entry["phase"] == "main" for entry in entries):
         yield "throughput.svg", plot.chart([
-            # The native peer and bare Redis are in the table: on this scale they would press the rest flat.
+            # The native peer and bare Redis are in the table only: on their scale the other lines would be flat.
             ("Replays per second", by_clients("replay", "per_second", ("redis", "native"))),
             ("Creates per second", by_clients("create", "per_second")),
         ], "clients")
@@ -201,7 +201,7 @@ def plots(result):
         yield "table-size.svg", plot.chart([
             ("Creates per second", by_rows(lambda entry: entry["per_second"])),
             ("CPU ms per create, service and PostgreSQL", by_rows(cost)),
-        ], "orders in the table before (1 stands for none)")
+        ], "orders in the table before (1 means none)")
 
 
 def write(result, folder):

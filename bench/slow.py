@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measures what clients that stall cost the others: bodies that never come, and pages of the list that are read at 1 KB/s.
+"""Measures what clients that stall cost the others: bodies that never arrive, and pages of the list that are read at 1 KB/s.
 
-Each phase has the same load of quick clients beside it, so its rate and its 99th percentile tell what the slow ones cost.
+Each phase has the same load of quick clients, so its rate and 99th percentile show what the slow ones cost.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def stalled(url):
 
 @contextlib.contextmanager
 def reading(url, customer):
-    """Clients that take a page at so many bytes a second."""
+    """Clients that read a page at so many bytes a second."""
     selector = selectors.DefaultSelector()
     clients = []
     for _ in range(READERS):

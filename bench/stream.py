@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures orders that come by the stream beside orders that come by HTTP, in one run.
+"""Measures orders that arrive through the stream and orders that arrive by HTTP, in one run.
 
-How many commands one intake settles in a second, when many wait, against creates over HTTP; and how long a command
-takes from XADD to its result when they come one by one. Both times are Redis' own: those in the entries' ids.
+It measures how many queued commands one intake settles in a second, compared with creates over HTTP, and how long a
+command takes from XADD to its result if commands arrive one by one. Both times are Redis' own: those in the entries' ids.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def arguments():
 
 
 class Queue:
-    """The streams, by one redis-cli."""
+    """The streams, through one redis-cli."""
 
     def __init__(self, stores):
         self.stores = stores
@@ -36,7 +36,7 @@ class Queue:
         self.cli = subprocess.Popen(["redis-cli", "-p", stores.redis_port], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, *lines):
-        """A hundred at a time: neither pipe may fill up while the other one is not read."""
+        """Sends a hundred at a time: neither pipe may fill up while the other one is not read."""
         replies = []
         for first in range(0, len(lines), 100):
             some = lines[first:first + 100]
@@ -46,7 +46,7 @@ class Queue:
         return replies
 
     def add(self, count):
-        """The times of so many commands, by their ids."""
+        """The times in the ids of this many commands."""
         keys = [str(uuid.uuid4()) for _ in range(count)]
         order = json.dumps(ORDER).replace('"', '\\"')
         ids = self.ask(*(f'XADD orders:commands * key {key} order "{order}"' for key in keys))
@@ -56,7 +56,7 @@ class Queue:
         self.ask("PUBLISH orders:doorbell ring")
 
     def results(self, count):
-        """The times of the results, by command, once there are as many."""
+        """The times of the results, by command, once there are as many results as commands."""
         deadline = time.monotonic() + 120
         while int(self.ask("XLEN orders:results")[0]) < count:
             if time.monotonic() > deadline:

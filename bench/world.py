@@ -30,7 +30,7 @@ def run(*command, **options):
 
 
 def spin_version():
-    """Of the Spin that scripts/runtime.sh takes, or None if it takes the bundled host."""
+    """The version of the Spin that scripts/runtime.sh chooses, or None if it chooses the bundled host."""
     name = run("scripts/runtime.sh", "name", cwd=ROOT)
     return name if name.startswith("spin ") else None
 
@@ -63,7 +63,7 @@ class Stores:
         run(str(ROOT / "scripts" / "services.sh"), "up")
 
     def wal_bytes(self):
-        """Written by the whole server so far."""
+        """The bytes of WAL that the whole server has written so far."""
         return int(self.sql("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
     def count(self, database="orders"):
@@ -75,7 +75,7 @@ class Stores:
                 raise SystemExit(f"bench: {name} is off: what is measured would not be durable")
 
     def make_database(self, rows):
-        """A copy of the schema with so many orders of 10 000 customers."""
+        """A copy of the schema with this many orders of 10 000 customers."""
         name = f"orders_{rows}"
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", "postgres")
         self.sql(f"CREATE DATABASE {name} TEMPLATE orders OWNER orders_owner", "postgres")
@@ -99,7 +99,7 @@ class Stores:
 
 
 class Target:
-    """One service under measurement, as a process of its own on a port of its own."""
+    """One service under measurement, as its own process on its own port."""
 
     def __init__(self, name, manifest=None, binary=None, database="orders", environment=None, under=()):
         self.name = name
@@ -163,7 +163,7 @@ class Target:
             return answer.code, answer.headers, answer.read()
 
     def check_contract(self):
-        """What is compared must do the same: place once, replay the bytes, refuse another order.
+        """Services that are compared must do the same: place once, replay the bytes, refuse another order.
 
         The floor does not look at the order, so it replays there too.
         """

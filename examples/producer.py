@@ -33,7 +33,7 @@ def place(store, command, timeout):
             store.publish(DOORBELL, "ring")
         for _, entries in found:
             for last, result in entries:
-                # Not by the key, which may be another client's too, or have the result of an earlier command.
+                # Not by the key: another client may use the same one, or it may have the result of an earlier command.
                 if result.get("command") == sent:
                     return result
     return None
@@ -57,10 +57,10 @@ def run(store, command, timeout):
 def main(arguments=None):
     parser = argparse.ArgumentParser("producer", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--redis", default=os.environ.get("REDIS_URL") or "redis://127.0.0.1:16379", help="or REDIS_URL; a local one")
+    add("--redis", default=os.environ.get("REDIS_URL") or "redis://127.0.0.1:16379", help="or REDIS_URL; otherwise a local one")
     add("--key", default=str(uuid.uuid4()), help="the idempotency key; otherwise a fresh one")
     add("--order", default=ORDER, help="the JSON of a POST /orders; %(default)s")
-    add("--token", default=os.environ.get("TOKEN"), help="a client's, where the service has clients; safer as TOKEN")
+    add("--token", default=os.environ.get("TOKEN"), help="a client's token, if the service has clients; safer as TOKEN")
     add("--timeout", type=float, default=30, help="seconds to wait for a result; %(default)s")
     asked = parser.parse_args(arguments)
     try:

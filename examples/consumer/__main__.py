@@ -26,7 +26,7 @@ TABLES = """
     CREATE TABLE IF NOT EXISTS stale (order_id TEXT PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS feed (one INTEGER PRIMARY KEY CHECK (one = 1), query TEXT NOT NULL);
 """
-# The condition at the end is all that it takes for events to commute.
+# This condition alone makes the events commute.
 KEEP = """
     INSERT INTO orders VALUES (:orderId, :version, :status) ON CONFLICT (order_id)
     DO UPDATE SET version = excluded.version, status = excluded.status WHERE excluded.version > orders.version
@@ -35,7 +35,7 @@ DROP_STALE = "DELETE FROM orders WHERE order_id IN (SELECT order_id FROM stale)"
 
 
 def keep(db, events, following):
-    """Keeps a page and the query of the next one: both or neither. What else changes in this database belongs here."""
+    """Keeps a page and the query of the next one: both or neither. Other changes to this database belong in this transaction."""
     with db:
         for order in (event["data"] for event in events):
             # A stale version may be higher than any that is left.
@@ -61,7 +61,7 @@ def fetch(url, query, token):
         events, link = json.load(answer), re.search(r'<([^>]*)>; *rel="next"', answer.headers.get("Link", ""))
     if not link:
         raise ValueError("an answer without a next page is not the feed's")
-    # The query alone, so that no link takes the token elsewhere.
+    # Only the query, so that no link can send the token elsewhere.
     return events, urllib.parse.urlsplit(link[1]).query, 0 if events else pause_of(answer, 1)
 
 
@@ -97,7 +97,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("consumer", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--url", default=os.environ.get("BASE_URL") or "http://127.0.0.1:3000", help="or BASE_URL; %(default)s")
-    add("--token", default=os.environ.get("TOKEN"), help="a client's, where the service has clients; safer as TOKEN")
+    add("--token", default=os.environ.get("TOKEN"), help="a client's token, if the service has clients; safer as TOKEN")
     add("--table", default="consumer.sqlite3", help="the SQLite file: %(default)s")
     add("--once", action="store_true", help="end at the first empty page and print the table")
     asked = parser.parse_args(arguments)

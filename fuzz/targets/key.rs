@@ -5,7 +5,7 @@
 #[path = "../../tests/in_memory/mod.rs"]
 mod in_memory;
 #[path = "../../tests/laws/mod.rs"]
-#[allow(dead_code, reason = "one target asks one of the laws")]
+#[allow(dead_code, reason = "each target checks one law")]
 mod laws;
 
 use libfuzzer_sys::fuzz_target;

@@ -1,11 +1,11 @@
-//! A whole request, as it stands on the wire.
+//! A whole request, as it is sent.
 
 #![no_main]
 
 #[path = "../../tests/in_memory/mod.rs"]
 mod in_memory;
 #[path = "../../tests/laws/mod.rs"]
-#[allow(dead_code, reason = "one target asks one of the laws")]
+#[allow(dead_code, reason = "each target checks one law")]
 mod laws;
 
 use libfuzzer_sys::fuzz_target;

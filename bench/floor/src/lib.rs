@@ -1,13 +1,13 @@
-//! What Spin's host itself allows: the calls to the stores that a replay and a create of the service make, an answer of
+//! The fastest that Spin's host allows: the calls to the stores that a replay and a create of the service make, an answer of
 //! the same size, and nothing else. The service divided by this is what the service's own work costs.
 //!
-//! It keeps no contract, and must never be copied. It leaves out:
+//! It does not keep the contract, and must never be copied. It leaves out:
 //!
-//! - reading the order: whatever comes, the same order is placed, so another order under the same key is a replay;
+//! - reading the order: it places the same order for every request, so another order under the same key is a replay;
 //! - every rule about method, target, headers, key and body;
-//! - the deadlines, so a store that never answers holds its request for good;
-//! - recovery: without Redis it fails, and a connection that broke is used again;
-//! - the log, the clock and randomness: the order's id is a hash of the key, and all orders are of one moment.
+//! - the deadlines, so a store that never answers holds its request forever;
+//! - recovery: without Redis it fails, and it uses a broken connection again;
+//! - the log, the clock and randomness: the order's id is a hash of the key, and all orders have the same time.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use spin_sdk::wasip3::{wit_future, wit_stream};
 use uuid::Uuid;
 
 const RETENTION_SECONDS: i64 = 86_400;
-/// As long as the load's.
+/// As long as in the load.
 const CUSTOMER: &str = "c-4242";
 const ITEMS: &str =
     r#"[{"sku":"BOOK-1","quantity":2,"unitAmount":59900},{"sku":"PEN-7","quantity":1,"unitAmount":9900}]"#;
@@ -86,7 +86,7 @@ async fn handle(request: Request) -> Result<Response> {
     created(&id, "false", body)
 }
 
-/// Takes the body and throws it away. Its end is not asked for, as in the service: that is two calls more.
+/// Reads the body and discards it. As in the service, the end of the body is not awaited: that would be two more calls.
 async fn receive(request: Request, length: usize) -> Result<()> {
     let (_taken, outcome) = wit_future::new(|| Ok(()));
     let (mut stream, _end) = Request::consume_body(request, outcome);
@@ -110,7 +110,7 @@ thread_local! {
     static STORES: RefCell<Option<Rc<Stores>>> = const { RefCell::new(None) };
 }
 
-/// Those of the instance. As in the service, its first requests may each open them, and the last ones are kept.
+/// The instance's connections. As in the service, its first requests may each open them, and the last ones are kept.
 async fn stores() -> Result<Rc<Stores>> {
     if let Some(stores) = STORES.with_borrow(Clone::clone) {
         return Ok(stores);
@@ -121,7 +121,7 @@ async fn stores() -> Result<Rc<Stores>> {
     Ok(stores)
 }
 
-/// FNV-1a: no two keys of a load share an id, and to draw one is a host call.
+/// FNV-1a: no two keys of a load share an id; a random id would be a host call.
 fn id_of(key: &str) -> Uuid {
     let hash = key.bytes().fold(0x6c62272e07bb014262b821756295c58d, |hash: u128, byte| {
         (hash ^ u128::from(byte)).wrapping_mul(0x0000000001000000000000000000013b)

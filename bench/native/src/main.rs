@@ -1,5 +1,5 @@
 //! `POST /orders` as a native service: axum, a pool of PostgreSQL clients whose statements stay prepared, one
-//! multiplexed Redis connection. Parsing, fingerprint, record and SQL are the service's own, so that what differs
+//! multiplexed Redis connection. Parsing, fingerprint, record and SQL are the service's own, so that the only difference
 //! is where it runs and how it reaches the stores.
 //!
 //! Takes the address to listen on; the stores come from SPIN_VARIABLE_*, as for the service.
@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 const INSERT: &str = include_str!("../../../src/spin/sql/place_order.sql");
 const SELECT: &str = include_str!("../../../src/spin/sql/find_by_key.sql");
-/// As many as Spin pools.
+/// As many as in Spin's pool.
 const PG_CONNECTIONS: usize = 64;
 const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 const PG_WAIT: Duration = Duration::from_secs(3);
@@ -104,13 +104,13 @@ async fn create_order(State(stores): State<Stores>, headers: HeaderMap, body: By
     }
 }
 
-/// The answer and whether it is a replay, or nothing where the key belongs to another order.
+/// The answer and whether it is a replay; `None` if the key belongs to another order.
 async fn place(mut stores: Stores, key: &IdempotencyKey, new_order: NewOrder) -> Result<Option<(Answer, bool)>> {
     let fingerprint = Fingerprint::of(&new_order);
     // The client of an open service.
     let client = ClientName::default();
     let name = format!("order:{}:{}", client.as_str(), key.as_str());
-    // Without Redis it is only slower.
+    // Without Redis the request is only slower.
     let entry: Option<Vec<u8>> = stores.redis.get(&name).await.unwrap_or_default();
     if let Some(record) = entry.and_then(|bytes| KeyRecord::decode(&client, key, &bytes))
         && record.fingerprint == fingerprint
@@ -178,7 +178,7 @@ fn created(answer: Answer, replayed: bool) -> Response<Body> {
         .unwrap_or_default()
 }
 
-/// The peer serves the hot path; problems are the service's.
+/// The peer serves the hot path only; problems are the service's.
 fn refused(status: StatusCode) -> Response<Body> {
     let mut response = Response::default();
     *response.status_mut() = status;

@@ -1,7 +1,7 @@
 //! `POST /orders` as the SDK's examples would write it: both stores are opened on every request.
 //!
-//! Parsing, fingerprint, record and SQL are the service's own files, so that what differs is how the stores are
-//! reached. They are linked, not depended on: the service's crate brings its own entry point to a wasm build.
+//! Parsing, fingerprint, record and SQL are the service's own files, so that the only difference is how the stores are
+//! reached. They are linked, not depended on: the service's crate would bring its own entry point to a wasm build.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -54,7 +54,7 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
         return Ok(refused(StatusCode::UNPROCESSABLE_ENTITY));
     };
 
-    // Without Redis it is only slower.
+    // Without Redis the request is only slower.
     let redis = redis::Connection::open(variables::get("redis_address").await?).await.ok();
     let pg = pg::Connection::open(pg_address().await?).await?;
 
@@ -166,7 +166,7 @@ fn created(answer: Answer, replayed: &str) -> Result<Response<Bytes>> {
     Ok(response)
 }
 
-/// The peer serves the hot path; problems are the service's.
+/// The peer serves the hot path only; problems are the service's.
 fn refused(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::default();
     *response.status_mut() = status;
