@@ -12,7 +12,7 @@ CREATE TABLE orders (
     client          text        COLLATE "C" NOT NULL DEFAULT '' -- that of an open service has no name
         CONSTRAINT orders_client_check CHECK (client ~ '^[a-z0-9-]*$' AND octet_length(client) <= 32),
     idempotency_key text        COLLATE "C" NOT NULL
-        -- No bounded repetition: it would be 255 states, and cost each insert 50 µs.
+        -- No bounded repetition: it would have 255 states, and cost each insert 50 µs.
         CONSTRAINT orders_idempotency_key_check
         CHECK (idempotency_key !~ '[^\x20-\x7e]' AND octet_length(idempotency_key) BETWEEN 1 AND 255),
     fingerprint     bytea       NOT NULL CONSTRAINT orders_fingerprint_check CHECK (octet_length(fingerprint) = 32),
@@ -26,7 +26,7 @@ CREATE TABLE orders (
     total_amount    bigint      NOT NULL
         CONSTRAINT orders_total_amount_check CHECK (total_amount BETWEEN 0 AND 9007199254740991), -- 2^53 - 1
     created_at      timestamptz NOT NULL,
-    -- Only what follows changes after the insert.
+    -- Only the columns below change after the insert.
     status          text        COLLATE "C" NOT NULL DEFAULT 'created'
         CONSTRAINT orders_status_check CHECK (status IN ('created', 'confirmed', 'cancelled')),
     version         bigint      NOT NULL DEFAULT 1 CONSTRAINT orders_version_check CHECK (version >= 1),
@@ -47,8 +47,8 @@ CREATE FUNCTION stamp_change() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER orders_stamp_change BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION stamp_change();
 ALTER TABLE orders ENABLE ALWAYS TRIGGER orders_stamp_change;
 
--- The clients with orders that lie ahead of this server's transactions, so that the feed would hide them. A dump brings such:
--- it loads the rows before it creates the trigger. Two look-ups in an index for each client, whatever the size of the table.
+-- The clients with orders that lie ahead of this server's transactions, so that the feed would hide them. A dump causes this:
+-- it loads the rows before it creates the trigger. Two index look-ups per client, whatever the size of the table.
 CREATE VIEW orders_ahead AS
 WITH RECURSIVE clients AS (
     SELECT min(client) AS client FROM orders
@@ -69,4 +69,4 @@ SELECT hashtextextended(concat_ws(' ', life, system_identifier, pg_database.oid,
        & 281474976710655 AS epoch -- 48 bits
 FROM feed_life, pg_control_system(), pg_database
 WHERE datname = current_database()
-LIMIT 1; -- as the planner does not know
+LIMIT 1; -- always one row, which the planner does not know
