@@ -1,4 +1,4 @@
-//! When a body is asked for, how long it is waited for, and what becomes of one that nobody wants.
+//! When the service requests a body, how long it waits for one, and what it does with a body that it does not need.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,11 +23,11 @@ fn head(key: &str, more: &str) -> String {
     )
 }
 
-/// All that comes until the host closes the connection, in time for a client that the service does not wait for.
+/// Everything until the host closes the connection, in time for a client that the service does not wait for.
 async fn read_all(client: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let end = tokio::time::timeout(CLIENT_TIMEOUT, client.read_to_end(&mut answer)).await;
-    assert!(end.is_ok(), "not closed behind {}", String::from_utf8_lossy(&answer));
+    assert!(end.is_ok(), "not closed after {}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -51,7 +51,7 @@ async fn a_body_that_would_be_in_vain_is_not_asked_for() {
         (head("k", &expect.replace("100\r\n", "65537\r\n")), 413, "payload-too-large"),
         (head("k", expect).replace("POST /orders", "POST /orders/"), 404, "not-found"),
         (head("k", expect).replace("POST", "PUT"), 405, "method-not-allowed"),
-        // More than is read over for anybody.
+        // More than the service reads and drops for any client.
         (
             no_key.replace("Expect: 100-continue\r\n", "").replace("100\r\n", "17000000\r\n"),
             400,
@@ -92,7 +92,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         assert_eq!(rows_of(&key).await, 0);
         assert_eq!(app.place(&key, ORDER).await.header("idempotent-replayed"), "false");
     }
-    // A byte at a time is no way round it. The rest may find the connection closed.
+    // Sending a byte at a time does not extend the deadline. The rest may find the connection closed.
     let (key, mut client, started) = (fresh_key(), connect(&app).await, Instant::now());
     client.write_all(head(&key, &length).as_bytes()).await.unwrap();
     while started.elapsed() < BODY_DEADLINE + Duration::from_millis(500) {
@@ -110,13 +110,13 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn two_hundred_bodies_that_never_come_hold_nobody_up() {
     const STALLED: usize = 200;
-    /// For a request of somebody else meanwhile, on a busy machine.
+    /// For another client's request meanwhile, on a busy machine.
     const LONGEST: Duration = Duration::from_millis(1000);
     let app = TestApp::start_with(&[("SPIN_VARIABLE_BODY_DEADLINE_MS", "5000")]).await;
     let (mut clients, started) = (Vec::new(), Instant::now());
     for at in 0..STALLED {
         let mut client = connect(&app).await;
-        // One half stalls before the body, the other one inside.
+        // Half of them stall before the body, the others inside it.
         let sent = if at % 2 == 0 { "" } else { &ORDER[..40] };
         let request = format!("{}{sent}", head(&fresh_key(), &format!("Content-Length: {}\r\n", ORDER.len())));
         client.write_all(request.as_bytes()).await.unwrap();
@@ -135,7 +135,7 @@ async fn two_hundred_bodies_that_never_come_hold_nobody_up() {
     }
 }
 
-/// A client that writes all of its body before it reads must find the answer, and not a broken connection.
+/// A client that writes its whole body before it reads must find the answer, not a broken connection.
 #[tokio::test]
 async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
     let app = TestApp::start().await;
@@ -158,7 +158,7 @@ async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
     }
 }
 
-/// A stranger may send as much and as slowly as it likes: the answer comes at once, or a second later at the latest.
+/// A stranger may send as much and as slowly as it likes: the answer comes at once, or after a second at the latest.
 #[tokio::test]
 async fn a_stranger_is_answered_without_its_body() {
     const CLIENT: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -175,14 +175,14 @@ async fn a_stranger_is_answered_without_its_body() {
             ("Content-Length: 65537\r\n", String::new(), 900),
             ("Content-Length: 100\r\n", ORDER[..40].to_owned(), 5000),
             ("Transfer-Encoding: chunked\r\n", String::new(), 5000),
-            // Without an end, so that nobody can have read all of it.
+            // Without an end, so the service cannot have read all of it.
             ("Transfer-Encoding: chunked\r\n", chunk.repeat(15), 5000),
         ] {
             let (mut client, started) = (connect(&app).await, Instant::now());
             let request = head("k", more).replace("POST /orders HTTP", target) + &body;
             let mut answer = Vec::new();
             let (mut reader, mut writer) = client.split();
-            // What is not read breaks the connection, but not before the answer is there.
+            // An unread body breaks the connection, but only after the answer has arrived.
             let (_, read) = tokio::join!(
                 writer.write_all(request.as_bytes()),
                 tokio::time::timeout(CLIENT_TIMEOUT, reader.read_to_end(&mut answer))
@@ -192,7 +192,7 @@ async fn a_stranger_is_answered_without_its_body() {
             assert!(started.elapsed() < Duration::from_millis(longest_ms), "{target} {more} {:?}", started.elapsed());
         }
     }
-    // One whose body is no larger than an order may be finds its answer after it has written all, and the connection whole.
+    // A stranger whose body is at most as large as an order finds the answer after writing it, on an intact connection.
     let mut client = connect(&app).await;
     let body = " ".repeat(64 * 1024);
     let refused = head("k", &format!("Content-Length: {}\r\n", body.len())) + &body;
@@ -200,7 +200,7 @@ async fn a_stranger_is_answered_without_its_body() {
     client.write_all(format!("{refused}{next}").as_bytes()).await.unwrap();
     let answers = read_all(&mut client).await;
     assert!(answers.starts_with("HTTP/1.1 401 ") && answers.contains("HTTP/1.1 200 "), "{answers}");
-    // A client's body is read over, as long as it is.
+    // A client's body is read and dropped, however long it is.
     let mut client = connect(&app).await;
     let body = " ".repeat(1024 * 1024);
     let more = format!("Authorization: Bearer test\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
@@ -208,7 +208,7 @@ async fn a_stranger_is_answered_without_its_body() {
     assert_problem(&read_all(&mut client).await, 400, "idempotency-key-invalid");
 }
 
-/// Where both headers are, the chunks tell where the body ends, whichever comes first and whatever the host leaves in.
+/// If both headers are present, the chunks decide where the body ends, whichever header comes first or is removed by the host.
 #[tokio::test]
 async fn a_chunked_body_is_read_to_its_last_chunk_whatever_length_it_claims() {
     let app = TestApp::start().await;
@@ -250,7 +250,7 @@ async fn an_order_is_created_when_its_request_is_whole() {
     let answer = read_all(&mut client).await;
     let order: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     let created_at: chrono::DateTime<chrono::Utc> = order["createdAt"].as_str().unwrap().parse().unwrap();
-    // To the millisecond, as it is kept.
+    // To the millisecond, the precision that is stored.
     assert!(created_at.timestamp_millis() >= before_rest, "{created_at} {before_rest}");
     let id: uuid::Uuid = order["orderId"].as_str().unwrap().parse().unwrap();
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();

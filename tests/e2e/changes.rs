@@ -1,4 +1,4 @@
-//! `PATCH /orders/{orderId}`: one change at a time, whoever comes first and whoever repeats.
+//! `PATCH /orders/{orderId}`: one change at a time, whatever the order of the requests and their repeats.
 
 use std::future::Future;
 use std::time::Instant;
@@ -23,7 +23,7 @@ impl TestApp {
     }
 }
 
-/// Status, version, and whether `updated_at` lies behind `created_at`, asked of PostgreSQL itself.
+/// Status, version, and whether `updated_at` is later than `created_at`, read from PostgreSQL itself.
 async fn row_at(location: &str) -> (String, i64, bool) {
     let id: uuid::Uuid = location.strip_prefix("/orders/").unwrap().parse().unwrap();
     let sql = "SELECT status, version, updated_at > created_at FROM orders WHERE order_id = $1::text::uuid";
@@ -51,8 +51,8 @@ async fn fifty_changes_at_once_from_one_version_make_one_change() {
     for (asked, answer) in answers {
         assert_eq!(answer.header("etag"), "\"2\"");
         if asked == status {
-            // The one that made the change, and those that ask for that very change: no one can tell them from its
-            // retries, so they get its answer.
+            // The one that made the change, and the others that request the same change: they look like its retries, so they get
+            // its answer.
             assert_eq!((answer.status, &answer.body), (200, &now.body));
         } else {
             answer.assert_problem(412, "precondition-failed");
@@ -71,11 +71,11 @@ async fn two_clients_that_change_one_order_come_to_one_end_whoever_is_first() {
         let (won, lost) = if confirm.status == 200 { (&confirm, &cancel) } else { (&cancel, &confirm) };
         assert_eq!((won.status, won.header("etag")), (200, "\"2\""));
         lost.assert_problem(412, "precondition-failed");
-        // The answer of the first was lost, and it comes again.
+        // The answer to the first one was lost, and it is sent again.
         let asked = if confirm.status == 200 { CONFIRMED } else { CANCELLED };
         let again = app.change(&location, "\"1\"", asked).await;
         assert_eq!((again.status, again.header("etag"), &again.body), (200, "\"2\"", &won.body));
-        // The other one reads and goes on, if there is still a way.
+        // The other one reads the order and continues if its change is still allowed.
         let now = app.get(&location).await;
         assert_eq!((now.header("etag"), &now.body), (lost.header("etag"), &won.body));
         if asked == CONFIRMED {

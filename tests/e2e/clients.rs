@@ -1,17 +1,17 @@
-//! Two clients on the real stores: each has its own keys and its own orders, and nobody else has any.
+//! Two clients on the real stores: each has its own keys and orders, and no other request reaches them.
 
 use sha2::{Digest, Sha256};
 
 use super::installations::Database;
 use super::support::*;
 
-/// An entry of the setting.
+/// An entry of the setting `clients`.
 fn entry(name: &str, token: &str) -> String {
     let digest: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{name}:{digest}")
 }
 
-/// Clients `web` and `shop`; `shop` has two tokens, the second one while the first is being replaced.
+/// Clients `web` and `shop`; `shop` has two tokens, as while one is being replaced.
 async fn start(database: &Database) -> TestApp {
     let clients = [entry("web", "token-web"), entry("shop", "token-shop"), entry("shop", "token-shop-2")].join("\n");
     let prefix = fresh_key();
@@ -38,7 +38,7 @@ async fn one_key_of_two_clients_is_two_orders_and_neither_reaches_the_others() {
     assert_eq!(app.get("/readyz").await.json()["status"], "ready");
     let key = fresh_key();
     let of_web = place(&app, "token-web", &key, ORDER).await;
-    // At once, with both tokens of one client.
+    // At the same time, with both tokens of one client.
     let requests: Vec<_> = (0..50)
         .map(|at| app.post(&key, ORDER).bearer_auth(["token-shop", "token-shop-2"][at % 2]))
         .map(|request| tokio::spawn(async move { Answer::of(request.send().await.unwrap(), ORDER).await }))
@@ -83,7 +83,7 @@ async fn an_entry_of_redis_that_is_copied_to_another_client_is_not_replayed() {
     let key = fresh_key();
     let of_web = place(&app, "token-web", &key, ORDER).await;
     let [from, to] = ["web", "shop"].map(|client| format!("{prefix}:{client}:{key}"));
-    // Written behind the answer.
+    // Written after the answer.
     assert!(!super::support::entry(&from, |entry| !entry.is_empty()).await.is_empty(), "no entry is written");
     let copied: u8 = redis::cmd("COPY").arg(from).arg(to).query_async(&mut redis().await).await.unwrap();
     assert_eq!(copied, 1);
@@ -98,7 +98,7 @@ async fn an_entry_of_redis_that_is_copied_to_another_client_is_not_replayed() {
 async fn who_has_no_token_gets_401_and_no_store_hears_of_it() {
     let clients = entry("web", "token-web");
     let app = TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", &clients)]).await;
-    // Whoever asked one of them would not get an answer at once.
+    // A request that called one of these stores would not be answered at once.
     app.redis.stall();
     app.postgres.stall();
     let post = |lines: &[&str]| {

@@ -1,4 +1,4 @@
-//! Connections: one to PostgreSQL serves the statements of a moment and is given back, one to Redis that broke is replaced.
+//! Connections: one to PostgreSQL serves statements in quick succession and is returned; a broken one to Redis is replaced.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use tokio::sync::watch;
 use super::installations::Database;
 use super::support::*;
 
-/// What the pool holds, as in Spin, and some more.
+/// More than the pool holds, which is 64 as in Spin.
 const REQUESTS: usize = 64 + 16;
 
-/// What a Redis has been sent by all its clients.
+/// What all clients of a Redis have sent.
 #[derive(Default)]
 struct Sent {
     reads: usize,
     writes: usize,
 }
 
-/// A Redis that answers all the reads together, once there are [`REQUESTS`] of them, and no write at all.
+/// A Redis that answers all reads together, once there are [`REQUESTS`] of them, and no write at all.
 async fn redis_without_writes(sent: watch::Sender<Sent>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -31,7 +31,7 @@ async fn redis_without_writes(sent: watch::Sender<Sent>) -> u16 {
     port
 }
 
-/// Of RESP it knows no more than it needs: each command is a few lines, and its name is one of them.
+/// It parses only as much RESP as it needs: each command is a few lines, and its name is one of them.
 async fn serve(mut client: TcpStream, sent: watch::Sender<Sent>) {
     let mut seen = sent.subscribe();
     let (mut bytes, mut unanswered) = ([0; 16 * 1024], 0);
@@ -59,14 +59,14 @@ async fn serve(mut client: TcpStream, sent: watch::Sender<Sent>) {
 /// Longer than an instance keeps a session.
 const SESSION_IS_OVER: Duration = Duration::from_millis(300);
 
-/// Places an order, with a fresh key. Returns how often that took a session from the pool.
+/// Places an order with a fresh key. Returns how many sessions that took from the pool.
 async fn takes_of_a_create(app: &TestApp) -> usize {
     let before = app.postgres.takes();
     assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
     app.postgres.takes() - before
 }
 
-/// Requests that need no PostgreSQL keep the instance alive meanwhile.
+/// Waits with requests that need no PostgreSQL, which keep the instance alive.
 async fn until_a_session_is_over(app: &TestApp) {
     let started = Instant::now();
     while started.elapsed() < SESSION_IS_OVER {
@@ -78,14 +78,14 @@ async fn until_a_session_is_over(app: &TestApp) {
 async fn creates_in_quick_succession_share_a_session() {
     let (app, started) = (TestApp::start().await, Instant::now());
     let mut in_a_row = 0;
-    // On a slow machine a session's time may be over sooner: so until it is seen.
+    // On a slow machine a session may end sooner, so repeat until it is shared.
     while in_a_row < 3 {
         assert!(started.elapsed() < CLIENT_TIMEOUT, "no session was kept");
         in_a_row = if takes_of_a_create(&app).await == 0 { in_a_row + 1 } else { 0 };
     }
 }
 
-/// The host's pool waits without limit, so a session that is kept for good stops others.
+/// The host's pool waits without limit, so a session that is never returned blocks other requests.
 #[tokio::test]
 async fn a_kept_session_is_given_back_after_a_moment() {
     let app = TestApp::start().await;
@@ -96,7 +96,7 @@ async fn a_kept_session_is_given_back_after_a_moment() {
     }
 }
 
-/// By reads, since creates share a session.
+/// The test uses reads, since creates share a session.
 #[tokio::test]
 async fn more_instances_than_the_pool_has_sessions_are_all_served() {
     let app = TestApp::start().await;
@@ -181,7 +181,7 @@ async fn a_change_whose_commit_was_not_confirmed_is_not_sent_again() {
 async fn no_answer_waits_for_redis_to_be_written() {
     let sent = watch::Sender::new(Sent::default());
     let port = redis_without_writes(sent.clone()).await;
-    // Longer than all of the rest takes on any machine.
+    // Longer than everything else takes on any machine.
     let redis_deadline = Duration::from_secs(60);
     let app = TestApp::start_with(&[
         ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(port)),
@@ -216,7 +216,7 @@ async fn redis_answers_again_once_it_is_back() {
     app.place(&key, ORDER).await.assert_replay_of(&first);
 }
 
-/// On a shared connection it would: PostgreSQL runs the statements of one session one after the other.
+/// On a shared connection it would: PostgreSQL runs the statements of one session one after another.
 #[tokio::test]
 async fn a_statement_that_waits_for_a_lock_holds_up_no_other() {
     let app = TestApp::start().await;
@@ -230,7 +230,7 @@ async fn a_statement_that_waits_for_a_lock_holds_up_no_other() {
     let mut requests = Vec::new();
     for _ in 0..24 {
         requests.extend((0..4).map(|_| tokio::spawn(answered(app.post(&fresh_key(), ORDER)))));
-        // A pause that needs no PostgreSQL, so that the next ones come while it waits.
+        // A pause that needs no PostgreSQL, so that the next requests arrive while the first one waits.
         let _ = app.get("/healthz").await;
     }
     let all_sent = Instant::now();
@@ -240,12 +240,12 @@ async fn a_statement_that_waits_for_a_lock_holds_up_no_other() {
     for request in requests {
         let (status, at) = request.await.unwrap();
         assert_eq!(status, 201);
-        assert!(at < waited_until, "a request waited for a lock that it had no part in");
+        assert!(at < waited_until, "a request waited for a lock that does not concern it");
     }
     holder.batch_execute("ROLLBACK").await.unwrap();
 }
 
-/// The status, and when it came.
+/// The status, and when it arrived.
 async fn answered(request: reqwest::RequestBuilder) -> (u16, Instant) {
     let status = request.send().await.unwrap().status().as_u16();
     (status, Instant::now())

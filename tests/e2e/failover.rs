@@ -1,4 +1,4 @@
-//! A PostgreSQL that another one takes over from, or a path to it that breaks, while connections to it stay open.
+//! A PostgreSQL that is replaced by another one, or a path to it that breaks, while connections to it stay open.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use tokio::process::Command;
 
 use super::support::*;
 
-/// What the host's pool holds.
+/// The size of the host's pool.
 const POOL_SIZE: usize = 64;
 
-/// A server of its own, migrated, with the roles and passwords of the common one: a failover leads from one to the other.
+/// A separate, migrated server with the roles and passwords of the common one: a failover leads from one to the other.
 pub struct PrivatePostgres {
     port: u16,
     folder: PathBuf,
@@ -39,18 +39,18 @@ impl PrivatePostgres {
     fn services(&self, what: &str) -> std::process::Command {
         let mut command = std::process::Command::new("scripts/services.sh");
         command.arg(what).env("ORDER_LOCAL_DIR", &self.folder).env("PG_PORT", self.port.to_string());
-        // The common Redis is not this folder's, so it is left alone. In a container there would be no second server.
+        // The common Redis does not belong to this folder, so it is left alone. In a container there would be no second server.
         command.env_remove("DATABASE_URL").env("REDIS_PORT", "1").env("DOCKER_HOST", "tcp://127.0.0.1:1");
         command
     }
 
-    /// `kill -9`, and the same data again.
+    /// `kill -9`, then a start with the same data.
     pub async fn crash(&self) {
         let pid = "SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)";
         let pid: String = self.superuser().await.query_one(pid, &[]).await.unwrap().get(0);
         let kill = Command::new("kill").args(["-KILL", &pid]).status().await.unwrap();
         assert!(kill.success());
-        // As long as one of its processes lives, no other may use the data.
+        // While one of its processes lives, no other may use the data.
         let started = Instant::now();
         while !Command::from(self.services("up")).output().await.unwrap().status.success() {
             assert!(started.elapsed() < Duration::from_secs(60), "the server does not start again");
@@ -61,7 +61,7 @@ impl PrivatePostgres {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// For the owner of `database`.
+    /// A connection for the owner of `database`.
     pub fn url(&self, database: &str) -> String {
         let url = variable("DATABASE_URL").replace(&store_address("PG"), &self.address());
         format!("{}/{database}", url.rsplit_once('/').unwrap().0)
@@ -71,12 +71,12 @@ impl PrivatePostgres {
         session(&variable("PG_SUPERUSER_URL").replace(&store_address("PG"), &self.address())).await
     }
 
-    /// As a primary that was demoted without a restart: the sessions that are open change with it.
+    /// Like a primary that was demoted without a restart: its open sessions change too.
     async fn set_read_only(&self, setting: &str) {
         let superuser = self.superuser().await;
         superuser.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {setting}")).await.unwrap();
         superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        // Whoever logs in from now on has it, and so has been told who was there before.
+        // A new session has the setting, and has been told who logged in before.
         let started = Instant::now();
         let show = "SHOW default_transaction_read_only";
         while self.superuser().await.query_one(show, &[]).await.unwrap().get::<_, String>(0) != setting {
@@ -91,20 +91,20 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// Orders under these keys, all at once: how they were answered, and how long the slowest took.
+/// Places orders under these keys at the same time: their statuses, and how long the slowest took.
 async fn place_each(app: &TestApp, keys: &[String]) -> (Vec<u16>, Duration) {
     let started = Instant::now();
     let answers = app.place_each(keys.iter().map(|key| (key.as_str(), ORDER))).await;
     (answers.iter().map(|answer| answer.status).collect(), started.elapsed())
 }
 
-/// The service's own, as a superuser of that server sees them.
+/// The service's own sessions, as a superuser of that server sees them.
 async fn sessions(superuser: &tokio_postgres::Client) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'orders_service'";
     superuser.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Sees that the service keeps none of them. The process of one that has ended may take a moment to go.
+/// Waits until the service keeps none of them. The process of an ended session may take a moment to exit.
 async fn assert_no_session(server: &PrivatePostgres) {
     let (superuser, started) = (server.superuser().await, Instant::now());
     while sessions(&superuser).await > 0 {
@@ -113,7 +113,8 @@ async fn assert_no_session(server: &PrivatePostgres) {
     }
 }
 
-/// Makes the pool full of sessions of that server: all have to wait there at once. By reads, since creates share a session.
+/// Fills the pool with sessions of that server, by requests that all wait there together. It uses reads: creates share
+/// a session.
 async fn fill_pool(app: &TestApp, server: &PrivatePostgres) {
     let (holder, observer) = (server.superuser().await, server.superuser().await);
     holder.batch_execute("BEGIN; LOCK TABLE orders").await.unwrap();
@@ -132,7 +133,7 @@ async fn fill_pool(app: &TestApp, server: &PrivatePostgres) {
 #[tokio::test]
 async fn sessions_that_have_become_read_only_are_left_for_the_new_primary() {
     let (old, new) = (PrivatePostgres::start().await, store_address("PG"));
-    // One request ends all sessions of the pool, which takes under a second; on a busy machine more.
+    // One request ends all sessions of the pool, which takes under a second, or more on a busy machine.
     let pg_deadline = Duration::from_secs(15);
     let app = TestApp::start_with(&[
         ("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key()),
@@ -140,7 +141,7 @@ async fn sessions_that_have_become_read_only_are_left_for_the_new_primary() {
     ])
     .await;
     let known = app.place(&fresh_key(), ORDER).await;
-    // From the new one to the old one, as the sessions break.
+    // From the new server to the old one, as the sessions break.
     app.postgres.refuse();
     assert_eq!(app.get("/readyz").await.status, 503);
     app.postgres.lead_to(old.address());
@@ -194,7 +195,7 @@ async fn connections_that_fall_silent_cost_one_request_each() {
     assert!(busy.0.iter().all(|status| *status == 201), "{busy:?}");
     app.postgres.freeze();
     let (started, mut failed) = (Instant::now(), 0);
-    // Each request that meets a silent one takes it away with it.
+    // Each request that meets a silent connection removes it from the pool.
     while started.elapsed() < Duration::from_secs(30) {
         let (statuses, slowest) = place_each(&app, &fresh_keys(16)).await;
         assert!(slowest < PG_DEADLINE + Duration::from_secs(1), "{slowest:?}");

@@ -10,7 +10,7 @@ use super::failover::PrivatePostgres;
 use super::installations::Database;
 use super::support::*;
 
-/// A page: its events as `orderId/version`, and where to go on.
+/// A page: its events as `orderId/version`, and the path of the next page.
 struct Page {
     ids: Vec<String>,
     next: String,
@@ -29,7 +29,7 @@ impl TestApp {
         Page { ids, next, is_over: events.is_empty() }
     }
 
-    /// Reads on from `path` to an empty page. Gives where to go on, too.
+    /// Reads from `path` to an empty page. Also returns the path of the next page.
     async fn read_on(&self, path: &str, count: usize) -> (Vec<String>, String) {
         let (mut ids, mut page) = (Vec::new(), self.feed_page(path).await);
         while !page.is_over {
@@ -40,7 +40,7 @@ impl TestApp {
         (ids, page.next)
     }
 
-    /// Places an order and gives its first event's id.
+    /// Places an order and returns its first event's id.
     async fn placed(&self) -> String {
         let answer = self.place(&fresh_key(), ORDER).await;
         assert_eq!(answer.status, 201);
@@ -52,7 +52,7 @@ async fn start(database: &Database) -> TestApp {
     database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key()), PATIENT]).await
 }
 
-/// Inserts copies of some order, under new keys and ids, into the transaction of `owner`. Gives their events' ids.
+/// Inserts copies of an order, with new keys and ids, in the transaction of `owner`. Returns their events' ids.
 async fn insert_copies(owner: &tokio_postgres::Client, count: i32) -> Vec<String> {
     let copy = "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
         total_amount, created_at, status, version, updated_at)
@@ -111,7 +111,7 @@ async fn an_open_transaction_holds_up_no_other_order_and_its_own_come_after_its_
     // The cursor may change: transactions of other tests end meanwhile.
     app.read_on(&next, 0).await;
     late.batch_execute("COMMIT").await.unwrap();
-    // A page of one, of three that have one transaction.
+    // Pages of one, for three orders of one transaction.
     let (seen, next) = app.read_on(&format!("{next}&limit=1"), 3).await;
     assert_eq!(seen, late_ids);
     undone.batch_execute("ROLLBACK").await.unwrap();
@@ -137,7 +137,7 @@ async fn a_cursor_outlives_a_crash_of_postgresql() {
     app.placed().await;
     let (_, cursor) = app.read_on("/events", 1).await;
     server.crash().await;
-    // Sessions that were open are met once each, and the writes that meet them are unknown.
+    // Each session that was open fails once, and the writes that meet one have an unknown outcome.
     let started = Instant::now();
     let key = fresh_key();
     while app.place(&key, ORDER).await.status != 201 {
@@ -149,7 +149,7 @@ async fn a_cursor_outlives_a_crash_of_postgresql() {
     app.read_on(&cursor, 1).await;
 }
 
-/// Runs a program, and gives what it says.
+/// Runs a program and returns its output.
 async fn run(program: &[&str], url: &str) -> String {
     let output = Command::new(program[0]).args(&program[1..]).env("DATABASE_URL", url).output().await.unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();

@@ -1,9 +1,9 @@
-//! Rows and entries that an earlier build has stored, over the real stores: a replay across builds.
+//! Rows and entries that an earlier build has stored, over the real stores: replays across builds.
 
 use super::golden_files::{Replay, replays};
 use super::support::*;
 
-/// Puts the row there as it was stored, whatever columns came since.
+/// Inserts the row as it was stored, whatever columns were added since.
 async fn insert(owner: &tokio_postgres::Client, golden: &Replay) {
     owner.execute("DELETE FROM orders WHERE idempotency_key = $1", &[&golden.key]).await.unwrap();
     let columns = golden.row.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -28,7 +28,7 @@ async fn what_an_earlier_build_stored_is_replayed_byte_for_byte() {
     for golden in replays().into_values().flatten() {
         let name = format!("order::{}", golden.key);
         insert(&owner, &golden).await;
-        // No entry, and then one of a layout that is no longer read: PostgreSQL answers, and the entry is written anew.
+        // No entry, then one of a layout that is no longer read: PostgreSQL answers, and the entry is written again.
         for stale in [None, Some(golden.entry("1"))] {
             let () = match stale {
                 None => redis::cmd("DEL").arg(&name).query_async(&mut redis).await.unwrap(),
@@ -38,7 +38,7 @@ async fn what_an_earlier_build_stored_is_replayed_byte_for_byte() {
             let expected = golden.entry("2");
             assert_eq!(entry(&name, |entry| entry == expected).await, expected, "{}", golden.name);
         }
-        // An entry that a build of this layout wrote, alone.
+        // Only an entry that a build of this layout wrote.
         let () = redis::cmd("SET").arg(&name).arg(golden.entry("2")).query_async(&mut redis).await.unwrap();
         app.postgres.refuse();
         assert_replayed(&app, &golden).await;

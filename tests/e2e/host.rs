@@ -1,4 +1,4 @@
-//! What the host does with a request and with a statement before the component sees it. The same on Spin and on the
+//! What the host does with a request or a statement before the component sees it. The same on Spin and on the
 //! bundled host.
 
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ impl TestApp {
         TcpStream::connect(self.url.strip_prefix("http://").unwrap()).await.unwrap()
     }
 
-    /// What comes back for these bytes until the host closes the connection.
+    /// The answer to these bytes, until the host closes the connection.
     async fn send_raw(&self, request: &[u8]) -> String {
         let mut client = self.connect().await;
         client.write_all(request).await.unwrap();
         let mut answer = Vec::new();
-        // A connection that is closed with bytes unread may be reset, which is an error of the reader.
+        // A connection that is closed with unread bytes may be reset, which the reader sees as an error.
         let end = tokio::time::timeout(CLIENT_TIMEOUT, client.read_to_end(&mut answer)).await;
         assert!(end.is_ok(), "neither answered nor closed: {}", String::from_utf8_lossy(request));
         String::from_utf8_lossy(&answer).into_owned()
@@ -39,10 +39,10 @@ async fn the_host_says_by_itself_that_it_is_well_and_what_it_serves() {
     let info = app.get("/.well-known/spin/info").await;
     assert_eq!((info.status, info.header("content-type")), (200, "application/json"));
     assert_eq!(info.json(), json!({"name": "order", "version": env!("CARGO_PKG_VERSION")}));
-    // Not the component's, which would be a problem.
+    // Not the component's answer, which would be a problem.
     let other = app.get("/.well-known/spin/other").await;
     assert_eq!((other.status, &*other.body), (404, ""));
-    // Before a Host is asked for.
+    // Before a Host is required.
     let answer = app.send_raw(b"GET /.well-known/spin/health HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 ") && body_of(&answer) == "OK", "{answer}");
 }
@@ -58,7 +58,7 @@ async fn a_header_that_is_not_utf8_never_reaches_the_component() {
         assert_eq!(rows_of(&key).await, 0);
         assert_eq!(app.place(&key, ORDER).await.header("idempotent-replayed"), "false");
     }
-    // UTF-8 goes through.
+    // UTF-8 is passed on.
     let placed = app.post(&fresh_key(), ORDER).header("X-Note", "заказ").send().await.unwrap();
     assert_eq!(placed.status(), 201);
 }
@@ -70,7 +70,7 @@ async fn connections_so_far(redis: &mut redis::aio::MultiplexedConnection) -> u6
     line.and_then(|count| count.trim().parse().ok()).expect("Redis counts its connections")
 }
 
-/// A host instantiates a component of another WASI release for each request, and says nothing about it.
+/// A host instantiates a component of another WASI release for each request, without an error or a log line.
 #[tokio::test]
 async fn a_hundred_requests_share_an_instance_and_its_connection_to_redis() {
     let redis = PrivateRedis::start().await;
@@ -82,13 +82,13 @@ async fn a_hundred_requests_share_an_instance_and_its_connection_to_redis() {
     for _ in 0..100 {
         app.place(&key, ORDER).await.assert_replay_of(&first);
     }
-    // An instance lasts for 128 requests or a second: more than these mean that each request has one of its own.
+    // An instance lasts for 128 requests or a second: more connections mean that each request has its own instance.
     let most = 10 + 2 * started.elapsed().as_secs();
     let opened = connections_so_far(&mut redis).await - before;
     assert!(opened <= most, "{opened} connections for 100 requests");
 }
 
-/// Many instances that live long would share the requests so thinly that orders hardly ever go together.
+/// If many instances lived long, each would get so few requests that orders would rarely share a statement.
 #[tokio::test]
 async fn an_instance_that_has_taken_requests_for_a_second_takes_no_more() {
     let redis = PrivateRedis::start().await;
@@ -98,13 +98,13 @@ async fn an_instance_that_has_taken_requests_for_a_second_takes_no_more() {
     let first = app.place(&key, ORDER).await;
     hold_key(&holder, &held, &key).await;
     for _ in 0..3 {
-        // Longer than a second: it waits for a lock until PostgreSQL gives up.
+        // Longer than a second: it waits for a lock until PostgreSQL ends the wait.
         assert_eq!(app.place(&held, ORDER).await.status, 409);
         let (before, mut replays) = (connections_so_far(&mut redis).await, 0);
         while connections_so_far(&mut redis).await == before {
             app.place(&key, ORDER).await.assert_replay_of(&first);
             replays += 1;
-            assert!(replays < 20, "the old instances go on");
+            assert!(replays < 20, "the old instances continue");
         }
     }
     holder.batch_execute("ROLLBACK").await.unwrap();
@@ -135,11 +135,11 @@ async fn a_request_for_no_host_or_for_two_gets_no_answer() {
         let answer = app.send_raw(format!("{head}\r\n").as_bytes()).await;
         assert_eq!(answer.split(' ').nth(1), Some("200"), "{head}: {answer}");
     }
-    // They took nobody with them.
+    // They ended no other request.
     assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
 }
 
-/// A frame of HTTP/2: its length, type and flags, the stream, what it holds.
+/// A frame of HTTP/2: its length, type and flags, the stream, its payload.
 fn frame(kind: u8, flags: u8, stream: u8, held: &[u8]) -> Vec<u8> {
     let length = u8::try_from(held.len()).unwrap();
     [&[0, 0, length, kind, flags, 0, 0, 0, stream], held].concat()
@@ -182,7 +182,7 @@ async fn http2_is_served_to_whoever_begins_with_it() {
     assert_eq!((status, serde_json::from_slice(&body).ok()), (0x88, Some(app.get("/healthz").await.json())));
 }
 
-/// Waits until so many statements wait for what `holder` has locked, and gives their processes.
+/// Waits until `count` statements wait for the lock of `holder`, and returns their processes.
 async fn until_waiting(count: usize, holder: &tokio_postgres::Client) -> Vec<i32> {
     let (superuser, started) = (superuser().await, Instant::now());
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
@@ -211,7 +211,7 @@ async fn a_request_may_take_longer_than_half_a_minute() {
     assert_eq!(request.await.unwrap().unwrap().status(), 201);
 }
 
-/// Connections that a Redis has, but for the one that asks. Each instance opens one, and keeps it.
+/// Connections that a Redis has, except the one that asks. Each instance opens one and keeps it.
 async fn connections(redis: &mut redis::aio::MultiplexedConnection) -> usize {
     let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(redis).await.unwrap();
     clients.lines().count() - 1
@@ -266,7 +266,7 @@ async fn an_instance_that_works_is_given_no_other_request() {
             assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
             clients.push(client);
         }
-        // An instance that has nothing to do ends, and its connection with it.
+        // An idle instance ends, and with it its connection.
         while connections(&mut redis).await > 0 {
             assert!(started.elapsed() < CLIENT_TIMEOUT, "an instance without requests does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -285,17 +285,17 @@ async fn an_instance_that_works_is_given_no_other_request() {
         if connections(&mut redis).await > 1 {
             return;
         }
-        // On a busy machine they may have come one after the other.
+        // On a busy machine they may have arrived one after another.
         assert!(started.elapsed() < CLIENT_TIMEOUT, "one instance is given all of them");
     }
 }
 
-/// PostgreSQL reports an error among the rows once they are on their way: the host has them, and tells of the error
-/// behind them only.
+/// PostgreSQL reports an error among the rows after it has sent some: the host has those rows, and reports the error after
+/// them.
 #[tokio::test]
 async fn a_statement_that_fails_among_its_rows_is_no_shorter_answer() {
     let database = Database::create().await;
-    // Rows that are sorted come once all are read, so the error comes before the first. By the index it comes behind it.
+    // Sorted rows are sent once all are read, so the error precedes the first. Rows from the index are sent before the error.
     for is_by_index in [false, true] {
         database.set(&format!("enable_indexscan = {is_by_index}")).await;
         database.set(&format!("enable_sort = {}", !is_by_index)).await;
@@ -306,7 +306,7 @@ async fn a_statement_that_fails_among_its_rows_is_no_shorter_answer() {
         let broken = app.place(&key, &order).await.header("location").to_owned();
         app.place(&fresh_key(), &order).await;
         assert_eq!(app.get(&path).await.json()["orders"].as_array().map(Vec::len), Some(2));
-        // No number of milliseconds: to read this row, the second one of the list, is an error.
+        // Not a number of milliseconds: reading this row, the second of the list, fails.
         let sql = "UPDATE orders SET created_at = 'infinity' WHERE idempotency_key = $1";
         assert_eq!(database.owner().await.execute(sql, &[&key]).await.unwrap(), 1);
         app.get(&path).await.assert_problem(503, "store-unavailable");

@@ -1,10 +1,10 @@
-//! One service beside another, and stores that are set up in other ways than ours.
+//! Two services side by side, and stores that are set up differently from ours.
 
 use tokio::process::Command;
 
 use super::support::*;
 
-/// A migrated database of its own, gone again at the end.
+/// Its own migrated database, deleted at the end.
 pub struct Database {
     name: String,
     superuser: tokio_postgres::Client,
@@ -78,7 +78,7 @@ async fn a_database_with_another_default_isolation_changes_nothing() {
         database.set(&format!("default_transaction_isolation = '{isolation}'")).await;
         let app = database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await;
         assert_placed_once(&app.place_at_once(50, &fresh_key()).await);
-        // However fast the machine is: the duplicate's statement begins before the first one's commit, and ends after it.
+        // However fast the machine is: the duplicate's statement begins before the first one's commit and ends after it.
         let (key, model, first) = (fresh_key(), fresh_key(), database.owner().await);
         app.place(&model, ORDER).await;
         hold_key(&first, &key, &model).await;
@@ -101,7 +101,7 @@ async fn a_read_only_postgresql_is_unavailable_until_it_can_be_written_to() {
     assert_eq!(placed.status, 201);
     assert!(!entry(&format!("{prefix}::{known}"), |entry| !entry.is_empty()).await.is_empty(), "no entry is written");
     database.set("default_transaction_read_only = on").await;
-    // As a restart or a failover would: the sessions that were open still write.
+    // Like a restart or a failover: open sessions can still write.
     let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     database.superuser.execute(ended, &[&database.name]).await.unwrap();
 
@@ -200,7 +200,7 @@ async fn an_acl_user_with_a_password_full_of_punctuation_reaches_redis() {
     assert_eq!(app.get("/readyz").await.json()["redis"], "up");
 }
 
-/// Its own role, since a role's password is the server's.
+/// Its own role, since a role's password applies to the whole server.
 #[tokio::test]
 async fn a_role_with_a_password_full_of_punctuation_reaches_postgresql() {
     let superuser = superuser().await;
@@ -231,7 +231,7 @@ async fn a_setting_that_does_not_parse_takes_only_the_orders_away() {
     assert_eq!(rows_of(&key).await, 0);
 }
 
-/// The bundled host has no TLS; a setting that asks for it is refused at once, not at the first request.
+/// The bundled host has no TLS; a setting that asks for it is an error at start, not at the first request.
 #[tokio::test]
 async fn the_bundled_host_refuses_tls_at_start() {
     if is_spin() {
@@ -253,8 +253,8 @@ async fn the_bundled_host_refuses_tls_at_start() {
     }
 }
 
-/// Kubernetes puts variables named after the bundle's Services into the pod, and the shim lets one that bears a setting's
-/// name win over the setting.
+/// Kubernetes adds variables named after the bundle's Services to the pod, and the shim prefers a variable with a setting's
+/// name to the setting.
 #[tokio::test]
 async fn the_services_of_the_cluster_shadow_no_setting() {
     let output = Command::new("scripts/service-links.sh").arg("env").output().await.unwrap();

@@ -1,4 +1,4 @@
-//! Orders by the stream `orders:commands`: the second application, beside the first one.
+//! Orders through the stream `orders:commands`: the second application, beside the first one.
 
 mod outside;
 mod stream;
@@ -97,7 +97,7 @@ async fn what_is_refused_gets_its_problem_and_does_not_stop_the_stream() {
         let result = results.iter().find(|result| result["command"] == *sent).unwrap();
         let told = json(&result["body"])["type"].as_str().unwrap().to_owned();
         assert_eq!((result["status"].as_str(), told), (*status, format!("/problems/{slug}")), "{fields:?}");
-        // Not if it is missing, invalid or there twice.
+        // The key is absent if it is missing, invalid or present twice.
         let is_repeated = !slug.starts_with("idempotency-key");
         assert_eq!(result.get("key").map(String::as_bytes), is_repeated.then_some(key.1), "{fields:?}");
     }
@@ -145,7 +145,7 @@ async fn what_is_settled_is_deleted_and_nothing_else() {
     intake.until_pending(0).await;
     assert_eq!(ids().await, [""; 0]);
     let held = intake.order(&fresh_key(), ORDER).await;
-    // Another replica has it in work.
+    // Another replica is working on it.
     let read = ["XREADGROUP", "GROUP", "intake", "other", "COUNT", "1", "STREAMS", "orders:commands", ">"];
     let _: redis::Value = intake.redis(&read).await;
     for count in [2, 3] {
@@ -155,7 +155,7 @@ async fn what_is_settled_is_deleted_and_nothing_else() {
         intake.until_pending(1).await;
         assert_eq!(ids().await, [held.as_str()]);
     }
-    // By hand: what is in the stream is taken again, and it is the one that is not settled.
+    // By hand: what is in the stream is taken again, and only the unsettled command is in it.
     let () = intake.redis(&["XGROUP", "DESTROY", "orders:commands", "intake"]).await;
     intake.ring().await;
     assert_eq!(intake.results(4).await[3]["command"], held);
@@ -163,7 +163,7 @@ async fn what_is_settled_is_deleted_and_nothing_else() {
     assert_eq!(ids().await, [""; 0]);
 }
 
-/// Sends commands until Redis is gone, and gives the keys of those that it said it has.
+/// Sends commands until Redis is gone, and returns the keys of those that it accepted.
 async fn send_until_it_is_gone(mut redis: redis::aio::MultiplexedConnection) -> Vec<String> {
     let mut added = Vec::new();
     loop {
@@ -215,11 +215,11 @@ async fn no_command_is_lost_with_a_redis_that_writes_before_it_answers() {
 #[tokio::test]
 async fn the_intake_ends_when_redis_goes_away_and_goes_on_where_it_was() {
     let mut intake = Intake::start().await;
-    // Nothing listens any more, and the process says so by its status.
+    // Nothing listens any more, and the process reports it with its exit status.
     let _: Result<(), _> = redis::cmd("SHUTDOWN").arg("NOSAVE").query_async(&mut intake.redis.clone()).await;
     let ended = tokio::time::timeout(SETTLES_WITHIN, intake.service.wait()).await.expect("it ends").unwrap();
     assert!(!ended.success());
-    // One that starts now finds nobody, and ends as well.
+    // One that starts now finds no Redis, and ends as well.
     let variables = intake.variables.clone();
     let mut command = host_command(Path::new(MANIFEST));
     command.envs(variables.iter().map(|(name, value)| (*name, value.as_str()))).stdout(Stdio::null());
@@ -228,7 +228,7 @@ async fn the_intake_ends_when_redis_goes_away_and_goes_on_where_it_was() {
 
     intake.server = PrivateRedis::start_on(intake.server.port, &[]).await;
     intake.redis = intake.server.connect().await.unwrap();
-    // Sent while nobody listens.
+    // Sent while no intake listens.
     let key = fresh_key();
     intake.order(&key, ORDER).await;
     intake.service = listen(Path::new(MANIFEST), &variables).await;

@@ -1,4 +1,4 @@
-//! Orders whose transaction commits late, after others that came behind them have been listed.
+//! Orders whose transaction commits late, after later orders have been listed.
 
 use super::support::*;
 
@@ -14,7 +14,7 @@ impl TestApp {
         (ids, link.map(|link| link.strip_suffix(">; rel=\"next\"").unwrap().to_owned()))
     }
 
-    /// What the pages from `path` on show.
+    /// The orders on the pages from `path` on.
     async fn walk(&self, path: &str) -> Vec<uuid::Uuid> {
         let (mut ids, mut next) = self.page(path).await;
         while let Some(path) = next {
@@ -26,7 +26,7 @@ impl TestApp {
     }
 }
 
-/// Inserts a copy of the order under `model`, with another key and id, into the transaction of `owner`.
+/// Inserts a copy of the order under `model`, with another key and id, in the transaction of `owner`.
 async fn insert_copy(owner: &tokio_postgres::Client, id: uuid::Uuid, key: &str, model: &str) {
     let copy = "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
         total_amount, created_at, status, version, updated_at)
@@ -39,8 +39,8 @@ fn between(one: uuid::Uuid, other: uuid::Uuid) -> uuid::Uuid {
     uuid::Uuid::from_u128(one.as_u128().midpoint(other.as_u128()))
 }
 
-/// The list is what is committed at the moment of each page, by id. So a walk shows what was there when it began once,
-/// whatever commits meanwhile, and of that as much as still lies ahead of it.
+/// Each page shows what is committed at its moment, by id. So a walk shows every order that existed at its start once,
+/// whatever commits meanwhile, and of those that commit meanwhile only the ones still ahead of it.
 #[tokio::test]
 async fn a_list_skips_and_repeats_nothing_that_was_there_when_it_began() {
     let app = TestApp::start().await;
@@ -55,7 +55,7 @@ async fn a_list_skips_and_repeats_nothing_that_was_there_when_it_began() {
     let [newest, second, third, fourth, oldest] = there[..] else { panic!("{there:?}") };
     assert!(there.is_sorted_by(|newer, older| newer > older), "{there:?}");
 
-    // One whose place is on the page that is read first, one whose place is further on, and one that comes to nothing.
+    // One whose place is on the page that is read first, one whose place is further on, and one that is rolled back.
     let (first, other) = (owner().await, owner().await);
     let (passed, ahead, undone) = (between(newest, second), between(third, fourth), between(fourth, oldest));
     let (passed_key, ahead_key) = (fresh_key(), fresh_key());

@@ -14,7 +14,7 @@ async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> (String, Value) {
     let line = loop {
         let line = tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("a line");
         let line = line.unwrap().unwrap();
-        // Spin has a word of its own to say.
+        // Spin prints a line of its own.
         if line.starts_with('{') {
             break line;
         }
@@ -30,7 +30,7 @@ fn stable(line: &Value) -> Value {
     Value::Object(members.collect())
 }
 
-/// A service, where it serves, and the lines of its log.
+/// A service, its address, and the lines of its log.
 async fn service_and_log(variables: &[(&str, &str)]) -> (Service, String, Lines<BufReader<ChildStderr>>) {
     let mut service = Service::start(Path::new("spin.toml"), variables, Stdio::piped()).await;
     let log = BufReader::new(service.process.stderr.take().unwrap()).lines();
@@ -40,7 +40,7 @@ async fn service_and_log(variables: &[(&str, &str)]) -> (Service, String, Lines<
 
 #[tokio::test]
 async fn each_request_leaves_one_line_and_no_secret() {
-    // Redis is a port where nothing listens, so that each request also has a trouble to tell.
+    // Redis is a port without a listener, so each request also logs a trouble.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let variables =
         [("SPIN_VARIABLE_REDIS_ADDRESS", &*redis_address(closed)), ("SPIN_VARIABLE_REDIS_PASSWORD", "a-redis-secret")];
@@ -88,7 +88,7 @@ async fn each_request_leaves_one_line_and_no_secret() {
         }
         assert_eq!(stable(&line), expected, "{text}");
         let asked_the_stores = outcome != "refused";
-        // One and no more: where Redis refused to be opened, its request does not come again.
+        // Only one: if opening Redis failed, the same request does not try again.
         assert_eq!(warnings, u32::from(asked_the_stores), "{text}");
         assert_eq!(line.get("redis_ms").is_some() && line.get("pg_ms").is_some(), asked_the_stores, "{text}");
         let spent = line["redis_ms"].as_f64().unwrap_or_default() + line["pg_ms"].as_f64().unwrap_or_default();
@@ -141,7 +141,7 @@ async fn a_failure_is_logged_with_its_cause() {
 
 #[tokio::test]
 async fn a_silent_redis_is_told_of_once() {
-    // Accepts, and says nothing.
+    // Accepts a connection and sends nothing.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = redis_address(silent.local_addr().unwrap().port());
     let (_service, url, mut log) = service_and_log(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;

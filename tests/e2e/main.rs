@@ -43,7 +43,7 @@ async fn two_hundred_duplicates_at_once_place_one_order() {
 
 #[tokio::test]
 async fn duplicates_after_redis_was_flushed_replay_the_first_answer() {
-    // Its own Redis: what is flushed may be nobody else's.
+    // Its own Redis, since the test flushes it.
     let redis = PrivateRedis::start().await;
     let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
     let key = fresh_key();
@@ -75,7 +75,7 @@ async fn a_redis_that_never_answers_costs_one_deadline_and_no_more() {
     let placed_after = started.elapsed();
     assert_eq!((first.status, first.header("idempotent-replayed")), (201, "false"));
     assert!(placed_after >= REDIS_DEADLINE, "Redis was asked: {placed_after:?}");
-    // Less than two deadlines: the write to Redis is not tried any more.
+    // Less than two deadlines: the write to Redis is skipped.
     assert!(placed_after < 2 * REDIS_DEADLINE, "{placed_after:?}");
     let key = fresh_key();
     assert_placed_once(&app.place_at_once(200, &key).await);
@@ -200,7 +200,7 @@ async fn two_hundred_and_fifty_six_clients_at_once_see_no_error() {
         placed += client.await.unwrap();
     }
     assert!(placed > 256, "{placed}");
-    // On a busy machine Redis may have been late, and then it is left alone for a while.
+    // On a busy machine Redis may have been late, and is then left alone for a while.
     let started = Instant::now();
     while app.get("/readyz").await.json()["status"] != "ready" {
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", app.get("/readyz").await);
@@ -298,7 +298,7 @@ async fn a_page_ends_where_it_grows_large_and_the_next_one_goes_on() {
     }
     assert_eq!(seen, placed);
     assert!(pages > 2, "{pages}");
-    // As many as asked for, with more behind them, and with none.
+    // As many as requested, with and without further ones.
     for (cursor, limit, has_more) in [(0, 5, true), (25, 4, false), (25, 3, true), (25, 100, false)] {
         let path = format!("/orders?customerId={customer}&limit={limit}&cursor={}", id_of(&placed[cursor]));
         let page = app.get(&path).await.json();
@@ -307,7 +307,7 @@ async fn a_page_ends_where_it_grows_large_and_the_next_one_goes_on() {
     }
 }
 
-/// As a cursor spells it.
+/// The number as a cursor encodes it.
 fn id_of(order_id: &Value) -> String {
     order_id.as_str().unwrap().replace('-', "")
 }

@@ -1,10 +1,10 @@
-//! A real nginx in front that compresses answers, and so weakens their tags.
+//! A real nginx in front that compresses answers and so weakens their tags.
 
 use std::process::Stdio;
 
 use super::support::*;
 
-/// Serves what the service does, and ends with the test.
+/// Passes requests to the service, and ends with the test.
 struct Nginx {
     url: String,
     folder: std::path::PathBuf,
@@ -33,7 +33,7 @@ impl Nginx {
         );
         let file = folder.join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();
-        // Debian has it where only root looks.
+        // Debian has it in root's PATH only.
         let path = format!("{}:/usr/sbin:/usr/local/sbin", variable("PATH"));
         let mut command = tokio::process::Command::new("nginx");
         command.env("PATH", path).arg("-p").arg(&folder).arg("-c").arg(&file).stdout(Stdio::null()).kill_on_drop(true);
@@ -61,7 +61,7 @@ async fn a_tag_that_a_compressing_proxy_has_weakened_changes_the_order() {
     let url = format!("{}{}", nginx.url, placed.header("location"));
 
     let shown = app.http.get(&url).header("accept-encoding", "gzip").send().await.unwrap();
-    assert_eq!(shown.headers()["content-encoding"], "gzip", "nginx compresses whatever Cache-Control says");
+    assert_eq!(shown.headers()["content-encoding"], "gzip", "nginx compresses despite Cache-Control");
     let tag = shown.headers()["etag"].clone();
     assert_eq!(tag, "W/\"1\"");
     let known = app.http.get(&url).header("if-none-match", &tag).send().await.unwrap();
@@ -74,7 +74,7 @@ async fn a_tag_that_a_compressing_proxy_has_weakened_changes_the_order() {
         let changed = change(&tag).await.unwrap();
         assert_eq!((changed.status().as_u16(), &changed.headers()["etag"]), (200, &"W/\"2\"".parse().unwrap()));
     }
-    // nginx compresses no 412.
+    // nginx does not compress a 412.
     let cancelled = app.change(placed.header("location"), "\"2\"", "cancelled").await;
     assert_eq!(cancelled.status, 200);
     let refused = change(&tag).await.unwrap();

@@ -1,4 +1,4 @@
-//! A Redis that errs, lies, breaks off or says nothing changes no answer, and a request waits at most one deadline for it.
+//! A Redis that errs, lies, breaks off or is silent changes no answer, and a request waits at most one deadline for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +14,10 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::support::*;
 
-/// The limit of one request: the Redis deadline, and as much for PostgreSQL's part on a busy machine.
+/// The limit of one request: the Redis deadline, and as much again for PostgreSQL on a busy machine.
 const LONGEST: Duration = Duration::from_millis(1000);
 
-/// A whole exchange: placed, repeated, refused for another order. PostgreSQL has one row, and nothing was slow.
+/// A whole exchange: placed, repeated, refused for another order. PostgreSQL has one row, and no request was slow.
 async fn assert_truth(app: &TestApp, key: &str, lie: &str) {
     let other = ORDER.replace("59900", "59901");
     let mut answers = Vec::new();
@@ -50,7 +50,7 @@ async fn a_redis_that_refuses_commands_changes_no_answer() {
         ("OOM", &["CONFIG SET maxmemory 1"]),
         ("READONLY", &["CONFIG SET maxmemory 0", "REPLICAOF 127.0.0.1 1"]),
         ("MASTERDOWN", &["CONFIG SET replica-serve-stale-data no"]),
-        // Sessions that were open before stay authenticated.
+        // Sessions that are open already stay authenticated.
         ("NOAUTH", &["REPLICAOF NO ONE", "CONFIG SET requirepass secret", "CLIENT KILL TYPE normal SKIPME yes"]),
     ];
     let mut admin = redis.connect().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_redis_that_refuses_commands_changes_no_answer() {
         for text in commands {
             let () = command(text).query_async(&mut admin).await.unwrap();
         }
-        // Seen by a session of its own, as the service opens them.
+        // Observed through a new session, which the service would also open.
         let mut session = redis.connect().await.unwrap();
         let probe = if state == "MASTERDOWN" { "GET probe" } else { "SET probe 1" };
         let refused = command(probe).query_async::<()>(&mut session).await.expect_err(state);
@@ -67,10 +67,10 @@ async fn a_redis_that_refuses_commands_changes_no_answer() {
     }
 }
 
-/// What it answers to whatever it is asked, and whether it breaks off then.
+/// The answer to every command, and whether the connection breaks off after it.
 type Lie = (&'static [u8], bool);
 
-/// A server that tells the lie of the moment, and counts how often. A new lie ends the connections of the one before.
+/// A server that sends the present lie, and counts how often. A new lie ends the connections of the one before.
 async fn liar(lie: watch::Receiver<Lie>, told: Arc<AtomicUsize>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -120,13 +120,13 @@ async fn a_redis_that_lies_breaks_off_or_says_nothing_changes_no_answer() {
     let told = Arc::new(AtomicUsize::new(0));
     let address = redis_address(liar(lie, told.clone()).await);
     for lie in lies {
-        // A service of its own for each: one that met silence leaves Redis alone for a while.
+        // Each lie has its own service: after a silent Redis a service leaves it alone for a while.
         let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
         tell.send(lie).unwrap();
         told.store(0, Ordering::SeqCst);
         let end = if lie.1 { "gone" } else { "silent" };
         assert_truth(&app, &fresh_key(), &format!("{:?}, then {end}", String::from_utf8_lossy(lie.0))).await;
-        assert!(told.load(Ordering::SeqCst) > 0, "nobody asked");
+        assert!(told.load(Ordering::SeqCst) > 0, "the service did not ask");
     }
 }
 
@@ -137,7 +137,7 @@ fn record(key: &str, order: &str, body: &'static str) -> Vec<u8> {
     KeyRecord { fingerprint, answer }.encode(&ClientName::default(), &key)
 }
 
-/// The entry as another layout that happens to look the same: whole, under its own key, with the checksum of its bytes.
+/// The entry in another layout that happens to look the same: whole, under its own key, with the checksum of its bytes.
 /// Computed here, since nothing in the service makes one.
 fn of_version(version: u8, key: &str, entry: &[u8]) -> Vec<u8> {
     let sum_of = |content: &[u8]| xxh64(content, xxh64(key.as_bytes(), 0)).to_be_bytes();
@@ -191,7 +191,7 @@ async fn a_wrong_entry_is_no_answer_and_is_written_anew() {
     }
 }
 
-/// The order is placed all the same, and its entry is whole again and has a time to live.
+/// The order is placed all the same, and its entry is whole again with a time to live.
 async fn assert_healed(app: &TestApp, key: &str, name: &str, lie: &str) {
     let first = app.place(key, ORDER).await;
     assert_eq!((first.status, first.header("idempotent-replayed")), (201, "false"), "{lie}");
@@ -246,8 +246,8 @@ async fn a_redis_that_refuses_commands_keeps_its_connection() {
     assert_eq!(connections_received(&mut admin).await, before);
 }
 
-/// One after another, so that a few instances have them all. How many, and how often one of them asks again, depends on how
-/// fast the machine is; without the rest all thirty would wait.
+/// One after another, so that a few instances serve them all. How many, and how often one of them asks again, depends on the
+/// machine; without the pause after a silent answer all thirty would wait.
 #[tokio::test]
 async fn a_silent_redis_costs_an_instance_one_deadline() {
     // Longer than PostgreSQL's part takes on any machine.
@@ -269,7 +269,7 @@ async fn a_silent_redis_costs_an_instance_one_deadline() {
     app.redis.pass();
     let started = Instant::now();
     while app.get("/readyz").await.json()["redis"] != "up" {
-        assert!(started.elapsed() < Duration::from_secs(30), "Redis is left alone for good");
+        assert!(started.elapsed() < Duration::from_secs(30), "Redis is never asked again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -284,7 +284,7 @@ async fn slow_redis(delay: Duration) -> u16 {
                 let mut asked = [0; 4096];
                 while let Ok(length @ 1..) = socket.read(&mut asked).await {
                     tokio::time::sleep(delay).await;
-                    // Commands may come several at once, and each begins with the one asterisk in it.
+                    // Several commands may arrive together; each begins with the only asterisk in it.
                     let commands = asked[..length].iter().filter(|byte| **byte == b'*').count();
                     let _ = socket.write_all(&b"$-1\r\n".repeat(commands)).await;
                 }
@@ -297,7 +297,7 @@ async fn slow_redis(delay: Duration) -> u16 {
 #[tokio::test]
 async fn a_slow_redis_costs_a_request_one_deadline() {
     let deadline = Duration::from_millis(4000);
-    // Each of the two fits in, to connect and to read; both do not.
+    // To connect and to read each fit into the deadline; both together do not.
     let port = slow_redis(deadline * 2 / 3).await;
     let app = TestApp::start_with(&[
         ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(port)),

@@ -1,4 +1,4 @@
-//! Clients that send or read slowly: they are served, and nobody waits for them.
+//! Clients that send or read slowly: they are served, and delay no other client.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::support::*;
 
-/// A whole exchange of another client. If it had to wait for the slow ones, which go on only after it, it would run into the
+/// A whole exchange of another client. The slow clients continue only after it, so if it waited for them, it would exceed the
 /// client's time limit.
 async fn assert_others_are_served(app: &TestApp) {
     let key = fresh_key();
@@ -19,14 +19,14 @@ async fn assert_others_are_served(app: &TestApp) {
 /// write (`poll_loop` in `proto/h1/dispatch.rs`), it does not look for the next request. Seen once in some thirty runs.
 const NUDGE_AFTER: Duration = Duration::from_secs(5);
 
-/// A client that reads as much at once as it is told to.
+/// A client that reads only as much as it is told to.
 struct Client {
     socket: TcpStream,
     unread: Vec<u8>,
 }
 
 impl Client {
-    /// The system holds little for it, so the sender has to wait.
+    /// The system buffers little for it, so the sender has to wait.
     async fn connect(app: &TestApp) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -48,7 +48,7 @@ impl Client {
             read = tokio::time::timeout(CLIENT_TIMEOUT, self.socket.read(&mut piece)).await;
         }
         let length = read.expect("an answer goes on").unwrap();
-        assert!(length > 0, "cut off behind {:?}", String::from_utf8_lossy(&self.unread));
+        assert!(length > 0, "cut off after {:?}", String::from_utf8_lossy(&self.unread));
         self.unread.extend_from_slice(&piece[..length]);
     }
 
@@ -77,9 +77,9 @@ fn address(app: &TestApp) -> &str {
 
 #[tokio::test]
 async fn bodies_that_come_slowly_place_their_orders_and_hold_nobody_up() {
-    // More than PostgreSQL connections in the pool, so that the others would miss those that a slow client held.
+    // More than the pool has PostgreSQL connections, so that the other requests would lack those that slow clients held.
     const SLOW: usize = 64 + 16;
-    // No deadline of a store counts the wait for the body.
+    // The stores' deadlines do not include the wait for the body.
     let pg_deadline = Duration::from_millis(1000);
     let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", &pg_deadline.as_millis().to_string())]).await;
     let mut clients = Vec::new();
@@ -94,7 +94,7 @@ async fn bodies_that_come_slowly_place_their_orders_and_hold_nobody_up() {
         client.send(head).await;
         clients.push((key, client));
     }
-    // Piece by piece, and between the pieces somebody else's requests, which are the pause.
+    // Piece by piece, with other clients' requests between the pieces as the pause.
     let started = Instant::now();
     let (first, last) = ORDER.as_bytes().split_at(ORDER.len() / 2);
     for piece in first.chunks(8) {
@@ -124,7 +124,7 @@ async fn bodies_that_come_slowly_place_their_orders_and_hold_nobody_up() {
 async fn answers_that_are_read_slowly_come_whole_and_hold_nobody_up() {
     // As many as one instance serves at once.
     const SLOW: usize = 16;
-    /// More than Linux holds for a socket that nobody reads (`tcp_wmem`: 4 MiB), so the rest waits in the component.
+    /// More than Linux buffers for a socket that is not read (`tcp_wmem`: 4 MiB), so the rest waits in the component.
     const UNREAD_BYTES: usize = 6 * 1024 * 1024;
     let app = TestApp::start().await;
     let customer = fresh_key();
@@ -136,7 +136,7 @@ async fn answers_that_are_read_slowly_come_whole_and_hold_nobody_up() {
     }
     let path = format!("/orders?customerId={customer}");
     let whole = app.get(&path).await.body;
-    // One after the other on one connection: the next answer is begun when the one before is written.
+    // One after another on one connection: the next answer starts when the one before is written.
     let answers = UNREAD_BYTES / whole.len() + 1;
     let requests = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", address(&app)).repeat(answers);
 
@@ -146,7 +146,7 @@ async fn answers_that_are_read_slowly_come_whole_and_hold_nobody_up() {
         client.send(&requests).await;
         clients.push(client);
     }
-    // A few bytes each, and then the requests of others, which are the pause.
+    // A few bytes each, then requests of other clients as the pause.
     for _ in 0..20 {
         for client in &mut clients {
             client.read(16).await;

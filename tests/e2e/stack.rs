@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use super::intake::Intake;
 use super::support::*;
 
-/// What `build.rs` links with.
+/// The stack size that `build.rs` links.
 const STACK_SIZE: usize = 64 * 1024;
 
-/// `i32.const STACK_SIZE` as the stack pointer starts: a mutable i32 global of that value. The sizes here are all three bytes long.
+/// `i32.const STACK_SIZE` as the initial stack pointer: a mutable i32 global of that value. All sizes here take three bytes.
 fn stack_pointer(size: usize) -> [u8; 7] {
     [0x7f, 0x01, 0x41, (size & 0x7f) as u8 | 0x80, (size >> 7 & 0x7f) as u8 | 0x80, (size >> 14) as u8, 0x0b]
 }
 
-/// That manifest over the component as it is but for the size of its stack.
+/// That manifest with the same component, except for the size of its stack.
 fn with_stack(manifest: &str, size: usize) -> PathBuf {
     let component = std::fs::read("target/wasm32-wasip2/release/order.wasm").unwrap();
     let wanted = stack_pointer(STACK_SIZE);
@@ -31,7 +31,7 @@ fn with_stack(manifest: &str, size: usize) -> PathBuf {
     folder.join("spin.toml")
 }
 
-/// What the reader of orders goes deepest into, beside the largest one.
+/// The inputs that take the parser of orders deepest, beside the largest one.
 fn faulty_and_nested() -> [String; 2] {
     [
         format!(r#"{{"items":[{}]}}"#, vec![r#"{"sku":1,"quantity":"x","unitAmount":{}}"#; 100].join(",")),
@@ -47,7 +47,7 @@ fn largest_order() -> String {
     format!(r#"{{"customerId":"{}","currency":"RUB","items":[{items}],"comment":"{text}"}}"#, r"\u20ac".repeat(64))
 }
 
-/// What goes deepest into the component, with the status that it gets.
+/// The requests that go deepest into the component, with their status.
 async fn statuses(app: &TestApp) -> Vec<(&'static str, u16)> {
     let largest = largest_order();
     let [faulty, nested] = faulty_and_nested();
@@ -74,7 +74,7 @@ async fn statuses(app: &TestApp) -> Vec<(&'static str, u16)> {
     statuses
 }
 
-/// What the fuzz targets begin with, by its name.
+/// The seed of a fuzz target, by its name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let files = std::fs::read_dir(format!("fuzz/seeds/{target}")).unwrap().map(|file| file.unwrap().path());
     files.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())).collect()
@@ -106,7 +106,7 @@ async fn the_largest_inputs_pass_on_a_quarter_of_the_stack() {
     assert_eq!(statuses(&app).await, expected);
 }
 
-/// As many at once as there are workers, and more behind them.
+/// As many at once as there are workers, with more waiting.
 #[tokio::test]
 async fn the_largest_commands_pass_on_a_third_of_the_stack_side_by_side() {
     let intake = Intake::start_from(&with_stack("intake/spin.toml", STACK_SIZE / 3 / 16 * 16), &[]).await;
@@ -123,7 +123,7 @@ async fn the_largest_commands_pass_on_a_third_of_the_stack_side_by_side() {
     }
 }
 
-/// So the tests above would see a stack that is too small: it traps, and writes into nothing.
+/// Shows that the tests above would detect a stack that is too small: it traps and overwrites nothing.
 #[tokio::test]
 async fn a_stack_that_is_too_small_traps() {
     let app = TestApp::start_manifest(&with_stack("spin.toml", 1024), &[]).await;

@@ -13,13 +13,13 @@ pub use crate::proxy::Proxy;
 
 pub const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"comment":"leave at the door"}"#;
 
-/// The deadlines that `spin.toml` gives by default.
+/// The default deadlines of `spin.toml`.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(250);
 pub const PG_DEADLINE: Duration = Duration::from_millis(3000);
-/// For a test that needs what a request wrote to Redis, which on a busy machine may take longer than the deadline.
+/// For a test that needs a request's write to Redis, which on a busy machine may take longer than the deadline.
 pub const PATIENT: (&str, &str) = ("SPIN_VARIABLE_REDIS_DEADLINE_MS", "5000");
 
-/// Longer than any request of these tests takes. The host itself sets no limit, so one that hangs is seen here.
+/// Longer than any request of these tests takes. The host has no limit, so a request that hangs is detected here.
 pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct TestApp {
@@ -34,7 +34,7 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this through `make test`"))
 }
 
-/// What serves the component: Spin where RUNTIME says so, else the bundled host.
+/// The program that serves the component: Spin if RUNTIME is spin, else the bundled host.
 pub fn is_spin() -> bool {
     std::env::var("RUNTIME").is_ok_and(|runtime| runtime == "spin")
 }
@@ -58,7 +58,7 @@ impl Service {
                 break url.to_owned();
             }
         };
-        // Nobody may be left with a pipe that fills up.
+        // Drained, so that no writer is left with a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { url, process }
     }
@@ -68,7 +68,7 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(CLIENT_TIMEOUT).build().unwrap()
 }
 
-/// What serves that application, with what it needs to know still to be added. To be ended by [`end`].
+/// The command that serves that application; the caller adds settings. To be ended with [`end`].
 pub fn host_command(manifest: &Path) -> Command {
     let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
     command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] }).arg(manifest);
@@ -142,7 +142,7 @@ impl TestApp {
         self.place_each(std::iter::repeat_n((key, ORDER), count)).await
     }
 
-    /// Orders under their keys, all at once.
+    /// Places orders under their keys, all at the same time.
     pub async fn place_each<'a>(&self, orders: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Answer> {
         let sent: Vec<_> = orders
             .into_iter()
@@ -159,7 +159,7 @@ impl TestApp {
     }
 }
 
-/// An answer with what a test compares.
+/// An answer, with the parts that tests compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -199,7 +199,7 @@ impl Answer {
     }
 }
 
-/// Exactly one placed the order, and all gave its answer.
+/// Exactly one request placed the order, and all got its answer.
 #[track_caller]
 pub fn assert_placed_once(answers: &[Answer]) {
     let first: Vec<_> = answers.iter().filter(|answer| answer.header("idempotent-replayed") == "false").collect();
@@ -225,7 +225,7 @@ fn random() -> u128 {
     (half() << 64) | half()
 }
 
-/// Rows with this key, asked of PostgreSQL itself.
+/// Rows with this key, read from PostgreSQL itself.
 pub async fn rows_of(key: &str) -> i64 {
     let sql = "SELECT count(*) FROM orders WHERE idempotency_key = $1";
     owner().await.query_one(sql, &[&key]).await.unwrap().get(0)
@@ -246,7 +246,7 @@ pub async fn session(url: &str) -> tokio_postgres::Client {
     client
 }
 
-/// Begins a first request with `key` that never comes to its commit: a copy of the order under the key `model`.
+/// Begins a first request with `key` that never commits: a copy of the order under the key `model`.
 pub async fn hold_key(owner: &tokio_postgres::Client, key: &str, model: &str) {
     owner.batch_execute("BEGIN").await.unwrap();
     let copy = "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
@@ -256,13 +256,13 @@ pub async fn hold_key(owner: &tokio_postgres::Client, key: &str, model: &str) {
     owner.execute(copy, &[&key, &model]).await.unwrap();
 }
 
-/// Until a session waits for a lock of this very one: the neighbours have waits of their own.
+/// Waits until a session waits for a lock of `holder`; other tests have waits of their own.
 pub async fn until_one_waits_for(holder: &tokio_postgres::Client) {
     let holder: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let (observer, started) = (owner().await, std::time::Instant::now());
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND $1 = ANY (pg_blocking_pids(pid))";
     while observer.query_one(waits, &[&holder]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(started.elapsed() < PG_DEADLINE, "nobody waits");
+        assert!(started.elapsed() < PG_DEADLINE, "no session waits");
     }
 }
 
@@ -275,11 +275,11 @@ impl TestApp {
     }
 }
 
-/// The entry `name` in Redis, once `is_there`: it is written behind the answer.
+/// The entry `name` in Redis, once `is_there`: it is written after the answer.
 pub async fn entry(name: &str, is_there: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let (mut redis, started) = (redis().await, Instant::now());
     loop {
-        // Another type's key is an error.
+        // A key of another type is an error.
         let entry: Vec<u8> = redis::cmd("GET").arg(name).query_async(&mut redis).await.unwrap_or_default();
         if is_there(&entry) || started.elapsed() > Duration::from_secs(5) {
             return entry;
@@ -297,10 +297,10 @@ pub async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// A Redis of its own, for states that would disturb other tests.
+/// A separate Redis, for states that would disturb other tests.
 pub struct PrivateRedis {
     pub port: u16,
-    /// Where it speaks TLS, if it was started with `--tls-port {free}`.
+    /// The port for TLS, if it was started with `--tls-port {free}`.
     pub tls_port: u16,
     process: Child,
 }

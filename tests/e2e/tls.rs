@@ -1,12 +1,12 @@
-//! TLS to both stores, verified. Spin's alone: the bundled host has none, and says so when it starts. Nor has the Valkey that
-//! VALKEY=9 brings.
+//! TLS to both stores, verified. Only on Spin: the bundled host has no TLS and refuses it at start. The Valkey of VALKEY=9 has
+//! none either.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::support::*;
 
-/// An authority of our own, and what it signed for `localhost`.
+/// Our own authority, and the certificates that it signed for `localhost`.
 struct Certificates {
     folder: std::path::PathBuf,
 }
@@ -44,12 +44,12 @@ impl Drop for Certificates {
     }
 }
 
-/// Lets the running server speak TLS as well. Its superuser writes the files, which nobody else could read.
+/// Enables TLS on the running server. Its superuser writes the files, which no other user could read.
 async fn offer_tls(superuser: &tokio_postgres::Client, certificates: &Certificates) {
     let folder: String = superuser.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
     for (setting, name) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
         let text = certificates.text(name);
-        // A key that others may read is refused.
+        // PostgreSQL refuses a key that others may read.
         let write = format!("umask 077; rm -f {folder}/{name}; cat >{folder}/{name}");
         let copy = format!("COPY (SELECT unnest(string_to_array('{text}', E'\\n'))) TO PROGRAM '{write}'");
         superuser.batch_execute(&copy).await.unwrap();
@@ -75,7 +75,7 @@ async fn orders_are_placed_over_tls_that_a_private_authority_signed() {
         return;
     }
     let tried = tokio::spawn(place_orders_over_tls()).await;
-    // Whatever came of it, the server is as it was.
+    // Whatever the outcome, the server is left as it was.
     let superuser = superuser().await;
     for reset in ["ssl", "ssl_cert_file", "ssl_key_file"].map(|name| format!("ALTER SYSTEM RESET {name}")) {
         superuser.batch_execute(&reset).await.unwrap();
@@ -110,7 +110,7 @@ async fn place_orders_over_tls() {
         ("SPIN_VARIABLE_PG_ADDRESS", &pg_address),
         ("SPIN_VARIABLE_PG_SSLMODE", "require"),
         ("SPIN_VARIABLE_PG_CA", &ca),
-        // Spin knows the system's authorities for Redis; this makes ours one of them.
+        // For Redis, Spin uses the system's authorities; this makes ours one of them.
         ("SSL_CERT_FILE", &roots),
     ];
     let app = TestApp::start_with(&variables).await;
@@ -123,7 +123,7 @@ async fn place_orders_over_tls() {
         "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'orders_service'";
     assert!(superuser.query_one(encrypted, &[]).await.unwrap().get::<_, i64>(0) > 0);
 
-    // Nobody vouches for the certificate, so it is not taken.
+    // No known authority signed the certificate, so it is refused.
     for mode in ["require", "prefer"] {
         let unknown =
             TestApp::start_with(&[("SPIN_VARIABLE_PG_ADDRESS", &pg_address), ("SPIN_VARIABLE_PG_SSLMODE", mode)]).await;

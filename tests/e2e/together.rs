@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use crate::support::*;
 
-/// How many orders of these keys there are, and how many transactions placed them.
+/// How many orders have these keys, and how many transactions placed them.
 async fn placed_by(keys: &[String]) -> (i64, i64) {
     let sql = "SELECT count(*), count(DISTINCT xmin::text) FROM orders WHERE idempotency_key = ANY ($1)";
     let row = owner().await.query_one(sql, &[&keys]).await.unwrap();
     (row.get(0), row.get(1))
 }
 
-/// A request whose key is held, so that those that come meanwhile wait for it, until it has to step aside.
+/// A request whose key is held, so that later ones wait for it until it has to step aside.
 struct Held {
     holder: tokio_postgres::Client,
     request: tokio::task::JoinHandle<Result<reqwest::Response, reqwest::Error>>,
@@ -43,16 +43,16 @@ async fn place_all(app: &TestApp, keys: &[String]) -> Vec<Answer> {
     app.place_each(keys.iter().map(|key| (key.as_str(), ORDER))).await
 }
 
-/// An instance has at most 16 requests, of which one is held.
+/// An instance has at most 16 requests, one of which is held.
 const TOGETHER: usize = 12;
 
 #[tokio::test]
 async fn a_group_is_one_transaction_and_a_key_that_was_taken_before_is_told_apart() {
     let app = TestApp::start_with(&[PATIENT]).await;
-    // Redis does not know the keys, so that the repeats go to PostgreSQL with the others.
+    // Redis does not know the keys, so the repeats go to PostgreSQL with the others.
     app.redis.refuse();
     let (mut rounds, mut grouped, started) = (0, 0, Instant::now());
-    // Where requests come to several instances, or one after the other, none go together: so until some have.
+    // Requests that reach several instances, or arrive one after another, are not grouped: so repeat until some are.
     while rounds < 5 || grouped < 2 {
         assert!(started.elapsed() < CLIENT_TIMEOUT, "no two orders went together");
         let keys = fresh_keys(TOGETHER);
@@ -86,7 +86,7 @@ async fn every_order_of_a_group_is_kept_as_it_was_sent() {
     let keys = fresh_keys(TOGETHER);
     let answers = app.place_each(keys.iter().map(String::as_str).zip(orders.iter().map(String::as_str))).await;
     held.let_go().await;
-    // What PostgreSQL has is what was answered.
+    // PostgreSQL has what was answered.
     app.redis.refuse();
     for ((key, order), answer) in keys.iter().zip(&orders).zip(&answers) {
         assert_eq!(answer.status, 201, "{order}");
@@ -96,7 +96,7 @@ async fn every_order_of_a_group_is_kept_as_it_was_sent() {
     }
 }
 
-/// The one that is held is the leader first, and then one of a group.
+/// The held order is first the leader, then a member of a group.
 #[tokio::test]
 async fn a_key_that_another_transaction_holds_delays_no_other_for_long() {
     let app = TestApp::start().await;
@@ -113,7 +113,7 @@ async fn a_key_that_another_transaction_holds_delays_no_other_for_long() {
     let all_placed = Instant::now();
     let (status, waited_until) = waiting.await.unwrap();
     assert_eq!(status, 409);
-    assert!(all_placed < waited_until, "they waited for a lock that they had no part in");
+    assert!(all_placed < waited_until, "they waited for a lock that does not concern them");
     assert_eq!(held.request.await.unwrap().unwrap().status(), 409);
     for holder in [held.holder, holder] {
         holder.batch_execute("ROLLBACK").await.unwrap();

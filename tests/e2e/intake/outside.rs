@@ -1,4 +1,4 @@
-//! What settles no command: a missing right, a Redis that is too old. And what keeps none waiting: a crash, a large one.
+//! Causes that settle no command: a missing right, an old Redis. And commands that delay no other: one that crashed, a large one.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use super::super::installations::Database;
 use super::stream::{Intake, MANIFEST, SETTLES_WITHIN};
 use crate::support::*;
 
-/// For longer than five deliveries take.
+/// Longer than five deliveries take.
 #[tokio::test]
 async fn a_missing_right_or_column_settles_no_command() {
     let database = Database::create().await;
@@ -22,7 +22,7 @@ async fn a_missing_right_or_column_settles_no_command() {
     for (takes, gives) in [
         ("REVOKE INSERT ON orders FROM orders_service", "GRANT INSERT ON orders TO orders_service"),
         ("ALTER TABLE orders RENAME comment TO remark", "ALTER TABLE orders RENAME remark TO comment"),
-        // Class 23, and yet no command's fault: all of them meet it.
+        // Class 23, but not caused by the command: all of them meet it.
         (
             "ALTER TABLE orders ADD extra text, ADD CONSTRAINT needed CHECK (extra IS NOT NULL) NOT VALID",
             "ALTER TABLE orders DROP extra CASCADE",
@@ -89,7 +89,7 @@ async fn what_died_between_deletion_and_acknowledgement_is_forgotten() {
     assert_eq!(intake.redis::<i64>(&["XLEN", "orders:results"]).await, 0);
 }
 
-/// Redis 6.0 has no `IDLE`, and says of `XPENDING` what this says.
+/// Redis 6.0 has no `IDLE`, and answers `XPENDING` like this.
 async fn older_redis(port: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = listener.local_addr().unwrap().port();

@@ -13,13 +13,13 @@ use crate::support::*;
 
 pub const MANIFEST: &str = "intake/spin.toml";
 
-/// Longer than anything here takes: what is pending is claimed after less than 8 s.
+/// Longer than anything here takes: a pending command is claimed after less than 8 s.
 pub const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
-/// Of a command: its name and its value.
+/// A field of a command: its name and its value.
 pub type Field<'a> = (&'a str, &'a [u8]);
 
-/// The intake with a Redis of its own, since the streams have one name, and PostgreSQL behind a proxy.
+/// The intake with its own Redis, since the streams have fixed names, and PostgreSQL behind a proxy.
 pub struct Intake {
     pub service: Child,
     pub server: PrivateRedis,
@@ -49,7 +49,7 @@ impl Intake {
             ("SPIN_VARIABLE_REDIS_ADDRESS", redis_address(server.port)),
             ("SPIN_VARIABLE_DOORBELL_ADDRESS", redis_address(server.port)),
             ("SPIN_VARIABLE_PG_ADDRESS", format!("postgres://127.0.0.1:{}", postgres.port)),
-            // On a busy machine one late call of a thousand would end a drain.
+            // On a busy machine one late call in a thousand would end a drain.
             ("SPIN_VARIABLE_REDIS_DEADLINE_MS", "3000".to_owned()),
         ];
         variables.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -63,7 +63,7 @@ impl Intake {
         TestApp::start_with(&variables).await
     }
 
-    /// Gives the command's id.
+    /// Returns the command's id.
     pub async fn add(&self, fields: &[Field<'_>]) -> String {
         let mut command = redis::cmd("XADD");
         command.arg("orders:commands").arg("*");
@@ -86,7 +86,7 @@ impl Intake {
         command.query_async(&mut self.redis.clone()).await.unwrap()
     }
 
-    /// The results so far, once there are so many. It rings once a second, as a CronJob does once a minute.
+    /// The results, once there are `count`. It rings once a second, as a CronJob does once a minute.
     pub async fn results(&self, count: usize) -> Vec<BTreeMap<String, String>> {
         let (started, mut rung) = (Instant::now(), Instant::now());
         loop {
@@ -105,7 +105,7 @@ impl Intake {
         }
     }
 
-    /// How many commands were given out and not acknowledged: none where there is no group yet.
+    /// How many commands were delivered and not acknowledged: zero if there is no group yet.
     pub async fn pending(&self) -> i64 {
         let mut command = redis::cmd("XPENDING");
         let pending: redis::RedisResult<Vec<redis::Value>> =
