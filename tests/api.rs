@@ -315,9 +315,9 @@ async fn a_lost_answer_to_a_change_may_be_retried_blindly() {
         (again.status(), again.headers(), again.body()),
         (cancelled.status(), cancelled.headers(), cancelled.body())
     );
-    // Too late for the first one: the order has moved on since.
+    // Too late for the first change: the order has changed since.
     assert_problem(&app.patch(&location, "\"1\"", CONFIRM).await, 412, "precondition-failed");
-    // The state asked for, but from another version than the change began with: no repeat.
+    // The requested status, but from another version than the change began with: not a repeat.
     assert_problem(&app.patch(&location, "\"1\"", CANCEL).await, 412, "precondition-failed");
 }
 
@@ -346,7 +346,7 @@ async fn a_change_of_another_version_is_refused_with_the_present_etag() {
         assert_eq!(header(&refused, "etag"), "\"2\"", "{tags}");
     }
     assert_eq!(app.patch(&location, "\"7\" ,, W/\"1\", W/\"2\"", CANCEL).await.status(), 200);
-    // The repeat of it, with the tag that the first one had.
+    // Its repeat, with the tag of the first one.
     assert_eq!(app.patch(&location, "W/\"2\"", CANCEL).await.status(), 200);
 }
 
@@ -528,7 +528,7 @@ async fn with_a_setting_that_does_not_parse_only_the_orders_are_away() {
     assert_eq!(cause(&readiness).as_deref(), Some("variable pg_address: is wrong"));
 
     let order = format!("/orders/{}", Uuid::nil());
-    // Before anything of the request is judged.
+    // Before anything else of the request is checked.
     for response in [
         app.get("/orders").await,
         app.get("/orders?limit=none").await,

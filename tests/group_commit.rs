@@ -1,6 +1,6 @@
-//! Group commit under every order of events: up to four requests, a pause of the leader, and of the faults (a request is cut,
-//! a statement fails, a leader loses patience) as many as are given. A request is polled only when it was woken, so a wake-up that is lost leaves
-//! it unanswered.
+//! Group commit in every order of events: up to four requests, a pause of the leader, and up to a given number of faults (a
+//! request is cut, a statement fails, a leader loses patience). A request is polled only after it was woken, so a lost wake-up
+//! leaves it unanswered.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -27,7 +27,7 @@ impl Groupable for Item {
     }
 }
 
-/// What a request of the world waits for: a statement's results, or the end of its patience.
+/// The events that a request of the world waits for: a statement's results, or the end of its patience.
 struct Slot<V> {
     value: Option<V>,
     waker: Option<Waker>,
@@ -77,7 +77,7 @@ impl Wake for Woken {
 struct Request {
     future: Option<Pin<Box<dyn Future<Output = Written<usize>>>>>,
     woken: Arc<Woken>,
-    /// Whether it was asked for, and whether it is over.
+    /// Whether the pause was requested, and whether it is over.
     linger: Rc<Cell<(bool, bool)>>,
     linger_ends: Rc<RefCell<Slot<()>>>,
     patience: Rc<RefCell<Slot<()>>>,
@@ -98,7 +98,7 @@ enum Event {
 struct World {
     requests: Vec<Request>,
     statements: Statements,
-    /// That may still happen.
+    /// The faults that may still happen.
     faults: usize,
 }
 
@@ -189,7 +189,7 @@ impl World {
             }
             Event::Cut(number) => {
                 self.requests[number].future = None;
-                // Its statement goes on, and nobody hears of it.
+                // Its statement continues, and no request learns its result.
                 for statement in self.statements.borrow_mut().iter_mut().filter(|statement| statement.leader == number)
                 {
                     statement.is_over = true;
@@ -216,33 +216,33 @@ impl World {
 
     fn check_statements(&self) {
         let statements = self.statements.borrow();
-        // Until its leader has heard of it, a statement is on its way.
+        // A statement is in flight until its leader has learned its result.
         let heard = |statement: &Statement| self.requests[statement.leader].future.is_none();
         let items = statements.iter().filter(|statement| !heard(statement)).flat_map(|statement| &statement.items);
         let mut keys: Vec<_> = items.map(|item| item.key).collect();
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), count, "a key is on its way twice");
+        assert_eq!(keys.len(), count, "a key is in flight twice");
         for statement in statements.iter() {
             assert_eq!(statement.items[0].request, statement.leader, "the leader is the first");
         }
         let holding_up = |statement: &&Statement| !statement.is_over && self.requests[statement.leader].is_patient;
-        assert!(statements.iter().filter(holding_up).count() <= 1, "two groups are on their way");
+        assert!(statements.iter().filter(holding_up).count() <= 1, "two groups are in flight");
         for number in 0..self.requests.len() {
             let tries = statements.iter().flat_map(|statement| &statement.items).filter(|item| item.request == number);
             assert!(tries.count() <= 1, "request {number} is written twice");
         }
     }
 
-    /// When nothing can happen any more.
+    /// When no event is left.
     fn check_end(&self, happened: &[Event]) {
         let statements = self.statements.borrow();
         for (number, request) in
             self.requests.iter().enumerate().filter(|(number, _)| !happened.contains(&Event::Cut(*number)))
         {
             let own = statements.iter().position(|statement| statement.items.iter().any(|item| item.request == number));
-            // A leader that was cut passed on nothing.
+            // A leader that was cut passed no result on.
             let succeeded = own.is_some_and(|own| {
                 happened.contains(&Event::Succeeds(own)) && !happened.contains(&Event::Cut(statements[own].leader))
             });
@@ -255,7 +255,7 @@ impl World {
     }
 }
 
-/// Three requests, of which the second and the third go together: whoever leads next has had company.
+/// Three requests; the second and third are sent together, so the next leader was in a group of several.
 fn keep_busy(commit: &GroupCommit<Item, usize>) {
     let first = RefCell::new(Slot::default());
     let others = async |_: Vec<Item>| Some(vec![1, 2]);
@@ -272,16 +272,16 @@ fn keep_busy(commit: &GroupCommit<Item, usize>) {
     }
 }
 
-/// Runs every order of events once, and gives how many there are and how large the groups were.
+/// Runs every order of events once, and returns how many there are and how large the groups were.
 fn explore(keys: &str, faults: usize, is_busy: bool) -> (usize, BTreeMap<usize, usize>) {
     let (mut orders, mut sizes) = (0, BTreeMap::new());
-    // Which of the possible events is chosen at each step, and of how many.
+    // Which of the possible events is chosen at each step, and out of how many.
     let mut choices: Vec<(usize, usize)> = Vec::new();
     loop {
         let (mut world, mut happened) = (World::new(keys, faults, is_busy), Vec::new());
         loop {
             let possible = world.possible();
-            // A request may be cut, but it need not be.
+            // A request may be cut, but need not be.
             if possible.iter().all(|event| matches!(event, Event::Cut(_))) {
                 break;
             }
@@ -309,7 +309,7 @@ fn explore(keys: &str, faults: usize, is_busy: bool) -> (usize, BTreeMap<usize, 
 
 #[test]
 fn every_order_of_events_answers_each_request_with_its_own_result() {
-    // Two go together only where a third is on its way, or where the leader lingers.
+    // Two are sent together only if a third is in flight, or if the leader lingers.
     for (keys, faults, is_busy, largest) in [
         ("a", 2, false, 1),
         ("ab", 3, false, 1),

@@ -1,4 +1,4 @@
-//! Orders by the queue, over streams and stores in memory.
+//! Orders through the queue, over streams and stores in memory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -189,7 +189,7 @@ async fn a_ring_for_nothing_costs_two_calls_and_a_full_stream_has_sixteen_worker
     let queue = Queue::new();
     queue.ring().await;
     assert_eq!(queue.calls.get(), 2);
-    // More than a round, so that the drain goes on by itself.
+    // More than a round, so that the drain continues by itself.
     (0..2500).for_each(|at| _ = queue.place(&format!("k-{at}"), ORDER));
     queue.ring().await;
     assert_eq!((queue.app.order_count(), queue.most_in_work.get(), queue.is_settled()), (2500, 16, true));

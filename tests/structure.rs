@@ -1,4 +1,4 @@
-//! How the code is laid out: no two modules need each other, no file is long, no two public things have one name.
+//! The layout of the code: no two modules need each other, no file is long, no two public things share a name.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Most lines of a file, its tests included.
+/// The most lines of a file, its tests included.
 const MAX_LINES: usize = 300;
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
@@ -19,21 +19,21 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Which modules right below `crate` each of them names.
+/// The modules right below `crate` that each of them names.
 fn needs(source: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut needs = BTreeMap::<String, BTreeSet<String>>::new();
     for file in files_in(Path::new(source)) {
         let below = file.strip_prefix(source).unwrap().with_extension("");
         let module = below.iter().next().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        // A group right below the crate would hide names from what follows.
+        // A group right below the crate would hide names from the check that follows.
         assert!(!text.contains("crate::{"), "{}: name each module in a line of its own", file.display());
         let named = text.split("crate::").skip(1).map(|rest| {
             rest.split(|char: char| !char.is_ascii_alphanumeric() && char != '_').next().unwrap().to_owned()
         });
         needs.entry(module.clone()).or_default().extend(named.filter(|name| *name != module));
     }
-    // What the crate itself does is no module's need, and what is no file is generated.
+    // The crate's own names are not modules, and a module without a file is generated.
     needs.retain(|module, _| module != "lib" && module != "main");
     let known: BTreeSet<_> = needs.keys().cloned().collect();
     for named in needs.values_mut() {
@@ -42,7 +42,7 @@ fn needs(source: &str) -> BTreeMap<String, BTreeSet<String>> {
     needs
 }
 
-/// Takes away what needs nothing that is left, until nothing can be taken away: what then is left goes in a circle.
+/// Removes what needs nothing that is left, until nothing can be removed: what is then left is in a circle.
 fn circle(mut needs: BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     loop {
         let free: BTreeSet<_> =
@@ -62,7 +62,7 @@ fn no_two_modules_need_each_other() {
     for source in ["src", "host/src"] {
         let needs = needs(source);
         assert!(needs.len() > 8, "{needs:?}");
-        assert_eq!(circle(needs), BTreeSet::new(), "{source}: these go in a circle, or lead into one");
+        assert_eq!(circle(needs), BTreeSet::new(), "{source}: these are in a circle, or lead into one");
     }
 }
 

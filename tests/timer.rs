@@ -1,4 +1,4 @@
-//! The timer of an instance: whom a ring tells, when the next one is, and what becomes of one that nobody kept.
+//! The timer of an instance: which calls a ring wakes, when it rings next, and what replaces a ring that was cut.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -40,7 +40,7 @@ fn a_ring_that_was_set_anew_is_left_to_whoever_set_it() {
     let call = timer.watch(at(50));
     let (first, second) = (timer.set(at(200), start), timer.set(at(50), start));
     assert_eq!(timer.ring(first, at(60)), None);
-    assert!(is_late(&call), "who rings tells those that are late, whoever set it");
+    assert!(is_late(&call), "a ring wakes late calls, whichever call set it");
     assert_eq!(timer.ring(second, at(60)), None);
 }
 

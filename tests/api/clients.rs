@@ -1,4 +1,4 @@
-//! Clients: who is let in, and that nobody reaches what is another's.
+//! Clients: who is admitted, and that no client reaches another one's orders.
 
 use super::in_memory::redis_key;
 use super::*;
@@ -53,7 +53,7 @@ async fn one_key_of_two_clients_is_two_orders() {
         assert_ne!(of_a.body(), of_b.body());
         assert_replay_of(&place(&app, "a", "k", ORDER).await, &of_a);
         assert_replay_of(&place(&app, "b", "k", ORDER).await, &of_b);
-        // Another order under the key is the client's own fault, and no other client's.
+        // Another order under the key is the client's own mistake, not another client's.
         let other = ORDER.replace("59900", "1");
         assert_problem(&place(&app, "a", "k", &other).await, 422, "idempotency-key-reused");
         assert_eq!(place(&app, "b", "k2", &other).await.status(), 201);
@@ -61,12 +61,12 @@ async fn one_key_of_two_clients_is_two_orders() {
     }
 }
 
-/// Every way to an order, tried by both clients on an order of each.
+/// Every path to an order, tried by both clients on an order of each.
 #[tokio::test]
 async fn no_way_leads_to_an_order_of_another_client() {
     let app = app();
     for client in ["a", "b"] {
-        // Two of them, so that the list has a second page.
+        // Two orders, so that the list has a second page.
         for key in ["k", "l"] {
             assert_eq!(place(&app, client, key, ORDER).await.status(), 201);
         }
@@ -136,7 +136,7 @@ async fn nobody_without_a_token_is_told_anything() {
         (&["Bearer token-a", "Bearer token-a"], r#"Bearer realm="orders", error="invalid_token""#),
         (&[&long], r#"Bearer realm="orders", error="invalid_token""#),
     ] {
-        // Also where something else is wrong: nothing else is looked at.
+        // Even if something else is wrong: nothing else is checked.
         for (method, path) in [
             ("POST", "/orders"),
             ("GET", "/orders"),

@@ -88,7 +88,7 @@ async fn a_position_of_an_earlier_life_of_the_database_has_expired() {
     let path = next(&app.get("/events").await);
     app.orders.epoch.set(1);
     assert_problem(&app.get(&path).await, 410, "cursor-expired");
-    // The form of the release before: its epoch was a counter.
+    // The cursor of the earlier release, whose epoch was a counter.
     let earlier = format!("/events?after=0001{:016x}{}", 742, Uuid::from_u128(9).simple());
     assert_problem(&app.get(&earlier).await, 410, "cursor-expired");
     assert_eq!(events(&app.get("/events").await).len(), 1);

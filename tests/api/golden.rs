@@ -65,7 +65,7 @@ async fn a_row_of_an_earlier_release_is_replayed_byte_for_byte() {
 async fn an_entry_that_an_earlier_build_wrote_is_replayed_byte_for_byte_or_is_a_miss() {
     for golden in replays().into_values().flatten() {
         let key = IdempotencyKey::parse(golden.header().as_bytes()).unwrap();
-        // Layout 1 was left behind: such an entry is asked of PostgreSQL again, and never misread.
+        // Layout 1 is no longer read: such an entry is a miss, so PostgreSQL answers.
         assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &golden.entry("1")), None, "{}", golden.name);
         let record = KeyRecord::decode(&ClientName::default(), &key, &golden.entry("2")).expect("layout 2 is read");
         assert_eq!(record.encode(&ClientName::default(), &key), golden.entry("2"), "{}", golden.name);

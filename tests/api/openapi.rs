@@ -1,4 +1,4 @@
-//! Every example in `docs/openapi.yaml` is sent, or provoked, and compared with what the service answers.
+//! Every example in `docs/openapi.yaml` is sent or provoked, and compared with the service's answer.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub fn contract() -> Value {
     serde_yaml_ng::from_str(YAML).unwrap()
 }
 
-/// The thing itself, or what its `$ref` names.
+/// The value itself, or the one that its `$ref` names.
 fn resolved<'a>(contract: &'a Value, node: &'a Value) -> &'a Value {
     match node.get("$ref") {
         Some(reference) => contract.pointer(reference.as_str().unwrap().strip_prefix('#').unwrap()).unwrap(),
@@ -29,7 +29,7 @@ fn examples(contract: &Value, node: &Value) -> Vec<(String, Value)> {
     named.chain(node.get("example").map(|value| ("example".to_owned(), value.clone()))).collect()
 }
 
-/// An application whose next order is the one of the examples.
+/// An application whose next order is the one in the examples.
 fn app_of_the_examples(contract: &Value) -> TestApp {
     let order = &contract["components"]["examples"]["Order"]["value"];
     let app = TestApp::default();
@@ -195,7 +195,7 @@ async fn every_example_of_an_answer_is_what_the_service_answers() {
     assert_eq!(listed.iter().map(|slug| slug.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(), all);
 }
 
-/// The answer has the headers that are documented, and no other, but for those that describe any body.
+/// The answer has the headers that are documented, and no other except those that describe any body.
 fn assert_headers(contract: &Value, response: &Value, answer: &Response<Bytes>, about: &str) {
     let empty = serde_json::Map::new();
     let documented = response.get("headers").and_then(Value::as_object).unwrap_or(&empty);

@@ -1,4 +1,4 @@
-//! What people read: every problem has its page, and every page is safe and cached.
+//! Pages for people: every problem has one, and every page is safe and cached.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ async fn every_problem_leads_to_its_page_and_the_list_names_it() {
         for part in [entry.slug, entry.title, entry.meaning, entry.retry, entry.status.as_str(), text(&document)] {
             assert!(text(&page).contains(&part.replace('<', "&lt;")), "{part} on {path}");
         }
-        // Relative: behind a proxy's prefix they lead to the right place too.
+        // Relative: they also work behind a proxy's prefix.
         for (list, base) in [(&list, ""), (&list_without_slash, "problems/")] {
             let link = format!("<a href=\"{base}{}\">{}</a>", entry.slug, entry.title);
             assert!(text(list).contains(&link), "{path}");

@@ -1,10 +1,10 @@
-//! The table of routes: where a path leads, and whose it is.
+//! The table of routes: where a path leads, and whether it belongs to a client.
 
 use super::*;
 use order::api::{headers_read, route_template};
 use order::client::Clients;
 
-/// Whether a client is asked for, in a service that has some.
+/// Whether the path needs a client, in a service that has some.
 fn is_for_clients(path: &str) -> bool {
     let read = headers_read(&Method::DELETE, path, true).collect::<Vec<_>>();
     assert!(headers_read(&Method::DELETE, path, false).next().is_none(), "{path}: no header is read for a 405");
@@ -47,7 +47,7 @@ fn a_request_reads_the_headers_of_its_own_method_and_no_other() {
     }
 }
 
-/// HTTP/2 may bring any text as a path, and CONNECT none at all: nothing is there, and nobody is asked for a token.
+/// In HTTP/2 a path may be any text, and CONNECT has none: it is unknown, and no token is required.
 #[tokio::test]
 async fn a_path_without_a_leading_slash_is_unknown() {
     for path in ["", "*", "orders", "orders/x", "orders/orders", "events", "x/orders", "*/orders", "healthz"] {

@@ -1,4 +1,4 @@
-//! What real clients and proxies send, and what could be meant in two ways.
+//! What real clients and proxies send, and requests with two possible readings.
 
 use super::*;
 use order::problem::Problem;
@@ -201,12 +201,12 @@ async fn a_read_under_if_match_is_answered_for_that_version_alone() {
     }
     let missing = Request::get(format!("/orders/{}", Uuid::from_u128(99))).header("if-match", "\"1\"");
     assert_problem(&app.send(missing.body(Bytes::new()).unwrap()).await, 404, "order-not-found");
-    // Orders alone have versions to ask for.
+    // Only orders have versions to name.
     let page = Request::get("/").header("if-match", "\"1\"").body(Bytes::new()).unwrap();
     assert_eq!(app.send(page).await.status(), 200);
 }
 
-/// A client that waits with `Expect: 100-continue` learns of these without having sent a body.
+/// A client that waits with `Expect: 100-continue` gets these answers without sending a body.
 #[tokio::test]
 async fn what_the_head_decides_comes_before_the_body_is_asked_for() {
     let app = TestApp::default();

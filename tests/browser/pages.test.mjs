@@ -1,4 +1,4 @@
-// The pages as a person meets them. Run through scripts/browser.sh.
+// The pages as a person uses them. Run through scripts/browser.sh.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
@@ -13,7 +13,7 @@ before(async () => {
   assert.ok(base && process.env.CHROMIUM, 'run this through scripts/browser.sh');
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM,
-    // A browser that asks nobody but the service.
+    // A browser that connects only to the service.
     args: ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
       .concat(process.getuid() === 0 ? ['--no-sandbox'] : []),
   });
@@ -30,7 +30,7 @@ async function open(path, { width = 1280, colorScheme = 'light' } = {}) {
   page.on('request', (request) => {
     if (!request.url().startsWith(`${base}/`) && !request.url().startsWith('data:')) complaints.push(`asked ${request.url()}`);
   });
-  // An init script is not subject to the page's policy, a script element would be.
+  // The page's policy applies to script elements, but not to an init script.
   await page.addInitScript({ path: axe });
   const response = await page.goto(base + path);
   return { page, complaints, response, close: () => context.close() };
@@ -120,7 +120,7 @@ test('the form shows an order placed once, repeated, and refused under a reused 
 
 test('an order that the service refuses is shown with its faults', async () => {
   const { page, close } = await open('/');
-  // Past the form's own check: the service is asked, and says why.
+  // Bypasses the form's own check: the service is asked, and explains.
   await page.evaluate(() => { document.querySelector('form').noValidate = true; });
   await page.getByLabel('Quantity').fill('0');
   await page.getByRole('button', { name: 'Place with a fresh key' }).click();
@@ -171,7 +171,7 @@ test('the feed is followed to its newest event, and on', async () => {
 
   await follow.click();
   assert.equal(await follow.getAttribute('aria-pressed'), 'false');
-  await page.getByRole('button', { name: 'Cancel version 1' }).click(); // refused, but it takes time
+  await page.getByRole('button', { name: 'Cancel version 1' }).click(); // refused, but slow
   await exchange(page, 3);
   const asked = [];
   page.on('request', (request) => asked.push(new URL(request.url())));
@@ -182,7 +182,7 @@ test('the feed is followed to its newest event, and on', async () => {
   await close();
 });
 
-test('a feed that fails, has expired or is refused is told', async () => {
+test('a feed that fails, has expired or is refused shows a message', async () => {
   const { page, close } = await open('/');
   const status = page.locator('#feed-status');
   const answers = [
@@ -207,7 +207,7 @@ test('a feed that fails, has expired or is refused is told', async () => {
   await close();
 });
 
-test('a service that does not answer is told, and the same can be sent again', async () => {
+test('without an answer the page shows a message, and the same request can be sent again', async () => {
   const { page, close } = await open('/');
   await page.route('**/orders', (route) => route.abort());
   await page.getByRole('button', { name: 'Place with a fresh key' }).click();
@@ -272,7 +272,7 @@ test('the first page fits, is accessible and complains of nothing, narrow and wi
   assert.equal(backgrounds.size, 2);
 });
 
-test('the policy stops what is not the page itself', async () => {
+test('the policy blocks everything but the page itself', async () => {
   const { page, complaints, close } = await open('/');
   await page.evaluate(() => {
     const script = document.createElement('script');

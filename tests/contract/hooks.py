@@ -1,4 +1,4 @@
-"""What schemathesis has to know of the service beyond docs/openapi.yaml. Loaded by schemathesis.toml."""
+"""What schemathesis needs to know of the service beyond docs/openapi.yaml. Loaded by schemathesis.toml."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ run = uuid.uuid4().hex
 count = itertools.count()
 
 
-# A space in a query is written %20: as a plus sign the service refuses it. A plus sign itself is %2B already.
+# A space in a query is written %20: the service refuses a plus sign there. A real plus sign is already %2B.
 encode_params = requests.models.RequestEncodingMixin._encode_params
 requests.models.RequestEncodingMixin._encode_params = staticmethod(
     lambda data: encoded.replace("+", "%20") if isinstance(encoded := encode_params(data), str) else encoded
@@ -23,7 +23,7 @@ requests.models.RequestEncodingMixin._encode_params = staticmethod(
 
 
 def as_integers(value):
-    """To JSON Schema 1.0 is an integer; the service refuses that spelling, as the contract says."""
+    """In JSON Schema 1.0 is an integer; the service refuses that spelling, as the contract requires."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
@@ -35,15 +35,15 @@ def as_integers(value):
 
 @functools.cache
 def cursor():
-    """A cursor of this service. Its first digits, the epoch, are those of all its cursors."""
+    """A cursor of this service. Its first digits are the epoch, which all its cursors share."""
     link = requests.get(f"{os.environ['BASE_URL'].rstrip('/')}/events?limit=1", timeout=60).headers["Link"]
     return re.search(r"after=([^&>]+)", link)[1]
 
 
 @schemathesis.hook
 def before_call(ctx, case, kwargs):
-    """Valid integers are spelled as the service wants them, and a cursor is one that it has issued, which no pattern
-    describes. A key from the examples is made fresh, or every order after the first would be refused for reusing it."""
+    """Makes generated values valid: integers in the service's spelling, and a cursor that it has issued, which no pattern
+    describes. A key from the examples is replaced, or every order after the first would be refused for reusing it."""
     if case.meta is not None and case.meta.generation.mode.is_positive:
         case.body = as_integers(case.body)
         after = (case.query or {}).get("after")
@@ -56,7 +56,7 @@ def before_call(ctx, case, kwargs):
 
 @schemathesis.check
 def only_a_reused_key_or_a_huge_total_makes_valid_data_unprocessable(ctx, response, case):
-    """The two rules of an order that no schema can express."""
+    """The two rules for orders that no schema can express."""
     if response.status_code != 422 or case.meta is None or not case.meta.generation.mode.is_positive:
         return
     problem = response.json()

@@ -1,4 +1,4 @@
-"""python portable.py OPENAPI: whether the tools of other languages can use the contract.
+"""python portable.py OPENAPI: checks that tools for other languages can use the contract.
 
 The module `models` is what datamodel-codegen made of it: each example of the contract has to be a value of its model.
 """
@@ -9,9 +9,9 @@ import models
 import re2
 import yaml
 
-# Keywords that a generator makes nothing of without a type beside them.
+# Keywords that a generator ignores without a type beside them.
 TYPED = {"const", "enum", "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "items", "minItems", "maxItems", "properties"}
-# A mapping under one of these has names of its own, not keywords.
+# The keys of a mapping under one of these are names of their own, not keywords.
 NAMES = {"properties", "schemas", "parameters", "headers", "responses", "examples", "paths"}
 
 
@@ -32,14 +32,14 @@ def schema_faults(node):
         yield f"no type beside {' and '.join(sorted(TYPED & node.keys()))}"
     if isinstance(node.get("pattern"), str):
         try:
-            # Go and Rust know this syntax and no other.
+            # Go and Rust have only this syntax.
             re2.compile(node["pattern"], options)
         except re2.error as error:
             yield f"RE2 refuses the pattern: {error.args[0]}"
 
 
 def examples(node, shared):
-    """Each example that stands beside a named schema, with the name."""
+    """Each example of a named schema, with the name."""
     if isinstance(node, list):
         for entry in node:
             yield from examples(entry, shared)

@@ -1,9 +1,9 @@
-//! What was stored and answered once, and has to be understood and answered alike for ever.
+//! What was stored and answered once, and must be read and answered in the same way forever.
 //!
-//! The files beside this one are data, not the output of the code that is tested. Where a test fails on them, the code is
-//! wrong: keys and orders of that time exist, and their clients may come back. Never regenerate them.
+//! The files beside this one are data, not the output of the code under test. If a test fails on them, the code is
+//! wrong: keys and orders of that time exist, and their clients may return. Never regenerate them.
 
-#![allow(dead_code, reason = "no one test binary uses all of it")]
+#![allow(dead_code, reason = "no test binary uses all of it")]
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub fn fingerprints() -> BTreeMap<String, Vec<Fingerprinted>> {
     lists(include_str!("fingerprints.json"))
 }
 
-/// An order that was placed, what was stored of it, and what its client was answered.
+/// An order that was placed, what was stored of it, and its answer.
 #[derive(Deserialize)]
 pub struct Replay {
     pub name: String,
@@ -35,12 +35,12 @@ pub struct Replay {
     pub location: String,
     pub etag: String,
     pub body: String,
-    /// In hexadecimal digits, by number of the layout.
+    /// In hexadecimal digits, by layout number.
     redis: BTreeMap<String, String>,
 }
 
 impl Replay {
-    /// The key as it is sent: some have quotes in them.
+    /// The key as it is sent: some are quoted.
     pub fn header(&self) -> String {
         format!("\"{}\"", self.key.replace('\\', "\\\\").replace('"', "\\\""))
     }
@@ -61,11 +61,11 @@ pub fn replays() -> BTreeMap<String, Vec<Replay>> {
 
 fn lists<T: for<'de> Deserialize<'de>>(json: &str) -> BTreeMap<String, Vec<T>> {
     let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap();
-    members.remove("about").expect("says what it is");
+    members.remove("about").expect("has a description");
     members.into_iter().map(|(name, list)| (name, serde_json::from_str(list.get()).unwrap())).collect()
 }
 
-/// Of hexadecimal digits.
+/// From hexadecimal digits.
 pub fn bytes(digits: &str) -> Vec<u8> {
     let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
     pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()

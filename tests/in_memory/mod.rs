@@ -1,6 +1,6 @@
 //! Both stores in memory, and the API over them.
 
-#![allow(dead_code, reason = "no one test binary uses all of it")]
+#![allow(dead_code, reason = "no test binary uses all of it")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub struct MemoryAnswers {
     pub is_down: Cell<bool>,
 }
 
-/// Where Redis would keep it, without the prefix.
+/// The name under which Redis would keep it, without the prefix.
 pub fn redis_key(client: &ClientName, key: &IdempotencyKey) -> String {
     format!("{}:{}", client.as_str(), key.as_str())
 }
@@ -60,9 +60,9 @@ pub type MemoryRow = (String, String, Fingerprint, Order);
 #[derive(Default, Clone)]
 pub struct MemoryOrders {
     pub rows: RefCell<Vec<MemoryRow>>,
-    /// Which transaction changed an order last, and when.
+    /// The transaction that last changed an order, and when.
     pub changes: RefCell<BTreeMap<Uuid, (u64, Timestamp)>>,
-    /// What each transaction that is open has written: rows as they will be, and when.
+    /// The writes of each open transaction: rows as they will be, and when.
     pub open: RefCell<BTreeMap<u64, Vec<(MemoryRow, Timestamp)>>>,
     /// The last transaction that has begun, and the last one that has ended.
     pub begun: Cell<u64>,
@@ -70,13 +70,13 @@ pub struct MemoryOrders {
     pub epoch: Cell<i64>,
     pub statements: Cell<u32>,
     pub failure: RefCell<Option<StoreError>>,
-    /// A write commits, and its caller never learns of it.
+    /// A write commits, but its caller never learns of it.
     pub loses_replies: Cell<bool>,
 }
 
-/// Transactions, as the feed sees those of PostgreSQL. What one of them writes, no other one may be writing.
+/// Transactions, as the feed sees those of PostgreSQL. No two of them may write the same row.
 impl MemoryOrders {
-    /// Gives its id.
+    /// Returns its id.
     pub fn begin(&self) -> u64 {
         self.begun.set(self.begun.get() + 1);
         self.open.borrow_mut().insert(self.begun.get(), Vec::new());
@@ -100,7 +100,7 @@ impl MemoryOrders {
         }
     }
 
-    /// Ends all that are open, and gives the ids again that came after the last change: nothing of them was on the disk.
+    /// Ends all open ones, and reuses the ids after the last change: none of those transactions was on the disk.
     pub fn crash(&self) {
         self.open.borrow_mut().clear();
         let last = self.changes.borrow().values().map(|(xid, _)| *xid).max().unwrap_or_default();
@@ -125,7 +125,7 @@ impl MemoryOrders {
     }
 }
 
-/// A page of a client's orders, which come with their keys.
+/// A page of a client's orders, which are given with their keys.
 pub fn page<'a>(own: impl Iterator<Item = (&'a str, &'a Order)>, filter: &Filter, limit: u32) -> Page {
     let by_index = own.filter(|(key, order)| {
         filter.customer_id.as_ref().is_none_or(|id| *id == order.placed.customer_id)
@@ -241,7 +241,7 @@ impl OrderStore for MemoryOrders {
     }
 }
 
-/// Whether a page that holds those before takes one order more.
+/// Whether a page that has the orders before it can hold one more.
 fn until_full() -> impl FnMut(&Order) -> bool {
     let mut bytes = 0;
     move |order| {
@@ -257,21 +257,21 @@ pub struct TestApp {
     pub keys: MemoryAnswers,
     pub orders: MemoryOrders,
     pub requests: Cell<u128>,
-    /// The id and the time of every further request; else each has its own.
+    /// The id and the time of every later request; `None` gives each its own.
     pub fixed: Cell<Option<(Uuid, Timestamp)>>,
-    /// Who may call; nobody named: everyone.
+    /// The clients; if there are none, everyone may call.
     pub clients: RefCell<Clients>,
     /// The name of a variable that does not parse.
     pub invalid_setting: Cell<Option<&'static str>>,
 }
 
 impl TestApp {
-    /// With the headers that the entry point fetches, and no other.
+    /// Only the headers that the entry point fetches.
     pub async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
         self.send_head(request.map(Ok)).await
     }
 
-    /// A request whose body may not come: `Err` is what becomes of it if it is asked for.
+    /// A request whose body may not arrive: `Err` is the outcome of reading it.
     pub async fn send_head(&self, mut request: Request<Result<Bytes, Problem>>) -> Response<Bytes> {
         let has_clients = !self.clients.borrow().is_open();
         let read = headers_read(request.method(), request.uri().path(), has_clients);
@@ -317,7 +317,7 @@ impl TestApp {
     }
 }
 
-/// The value of a future that has nothing to wait for, such as any over stores in memory.
+/// The value of a future that never waits, such as one over stores in memory.
 pub fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,

@@ -18,45 +18,45 @@ use uuid::Uuid;
 
 use crate::in_memory::TestApp;
 
-/// Both streams and the consumer group, beside a service.
+/// Both streams and the consumer group, and the service.
 #[derive(Default)]
 pub struct Queue {
     pub app: TestApp,
     added: Cell<u64>,
-    /// What is in the stream.
+    /// The entries of the stream.
     pub entries: RefCell<BTreeMap<CommandId, Command>>,
-    /// The newest one that was given out. `None` again sets the group back.
+    /// The newest entry that was delivered. `None` sets the group back.
     pub last_given: Cell<Option<CommandId>>,
-    /// How many were given out for the first time.
+    /// How many were delivered for the first time.
     pub given: Cell<usize>,
-    /// Delivered and not acknowledged: how often.
+    /// Entries that were delivered and not acknowledged, and how often.
     pub pending: RefCell<BTreeMap<CommandId, i64>>,
     pub results: RefCell<Vec<CommandResult>>,
-    /// What was written, and where: `order`, `result`, `deletion` or `acknowledgement`.
+    /// The writes, by kind: `order`, `result`, `deletion` or `acknowledgement`.
     pub writes: RefCell<Vec<&'static str>>,
     pub reports: RefCell<Vec<String>>,
     pub calls: Cell<usize>,
-    /// The call from which on all of them fail.
+    /// The call from which on all calls fail.
     pub fails_from: Cell<usize>,
-    /// The call whose effect is the last thing that an instance lives to see.
+    /// The call after whose effect the instance dies.
     pub dies_after: Cell<usize>,
     has_died: Cell<bool>,
-    /// No read of these gives an answer, as of one that is too large to come in time.
+    /// Reading any of these gets no answer, as if it were too large to arrive in time.
     pub unreadable: RefCell<BTreeSet<CommandId>>,
     /// Each read of this one ends its instance.
     pub killer: Cell<Option<CommandId>>,
-    /// PostgreSQL fails the command.
+    /// The commands for which PostgreSQL fails.
     pub failing: RefCell<BTreeMap<CommandId, StoreError>>,
-    /// So many more come: one whenever a new one is given out.
+    /// How many more arrive: one whenever a new one is delivered.
     pub coming: Cell<usize>,
-    /// At this answer one more comes.
+    /// At this answer one more arrives.
     pub comes_at_answer: Cell<usize>,
     /// The status of each answer so far, whether it settled its command or not.
     pub answers: RefCell<Vec<u16>>,
     /// Commands being answered, now and at most.
     in_work: RefCell<Vec<CommandId>>,
     pub most_in_work: Cell<usize>,
-    /// Those that were answered with no other one in work.
+    /// The commands that were answered while no other one was in progress.
     pub alone: RefCell<Vec<CommandId>>,
 }
 
@@ -76,7 +76,7 @@ impl Queue {
         self.add(&[("key", key.as_bytes()), ("order", order.as_bytes())])
     }
 
-    /// Adds one that was given out so often, and not acknowledged.
+    /// Adds one that was delivered this often and not acknowledged.
     pub fn place_overdue(&self, key: &str, order: &str, deliveries: i64) -> CommandId {
         let id = self.place(key, order);
         self.last_given.set(Some(id));
@@ -84,7 +84,7 @@ impl Queue {
         id
     }
 
-    /// Until the drain ends, or the instance dies.
+    /// Runs until the drain ends or the instance dies.
     pub async fn ring(&self) {
         let mut drained = pin!(drain(self, async |command| self.answer(command).await));
         poll_fn(|context| match drained.as_mut().poll(context) {
@@ -157,7 +157,7 @@ impl Queue {
         self.entries.borrow().is_empty() && self.pending.borrow().is_empty()
     }
 
-    /// What is in the stream, by place.
+    /// The entries of the stream, by position.
     pub fn left(&self) -> Vec<CommandId> {
         self.entries.borrow().keys().copied().collect()
     }

@@ -1,4 +1,4 @@
-//! What a result says of the command that it answers.
+//! What a result shows of the command that it answers.
 
 use order::client::Clients;
 
@@ -16,7 +16,7 @@ async fn a_result_names_the_command_and_the_client_that_it_answers() {
     };
     queue.app.clients.replace(Clients::parse(&format!("{WEB}\nshop:{SHOP_TOKEN}")).unwrap());
     let other = ORDER.replace("59900", "59901");
-    // One key of two clients, and one that is used again once its command was refused.
+    // One key of two clients, and one that is used again after its command was refused.
     let expected = [
         (place("k", "{}", "test"), "web", 422),
         (place("k", &other, "test"), "web", 201),
@@ -57,7 +57,7 @@ async fn a_key_is_repeated_only_if_it_is_one_and_every_field_is_text() {
     ];
     let order = ("order", ORDER.as_bytes());
     for (key, is_valid) in keys {
-        // Refused for its key, its order or its token: the key is judged by itself.
+        // Refused because of its key, its order or its token: the key is judged separately.
         for fields in [&[("key", key), order][..], &[("key", key)], &[("key", key), ("order", b"\xff\xfe")]] {
             queue.add(fields);
             queue.ring().await;

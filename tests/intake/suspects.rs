@@ -1,4 +1,4 @@
-//! Commands that fail, that end their instance, or that cannot be read, and the others beside them.
+//! Commands that fail, that end their instance or that cannot be read, and the other commands.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ async fn a_cause_outside_the_command_never_settles_it() {
     let outside = [
         StoreError::Unavailable("42501: permission denied for table orders".into()),
         StoreError::KeyInUse("held".into()),
-        // No order is placed, so it cannot be the command: a column that a later schema needs, for example.
+        // No order at all is placed, so the command is not the cause: for example, a later schema has another required column.
         broken(),
     ];
     for cause in outside {
@@ -31,7 +31,7 @@ async fn a_cause_outside_the_command_never_settles_it() {
         for _ in 0..20 {
             queue.ring().await;
         }
-        // What is refused before PostgreSQL is asked says nothing about PostgreSQL.
+        // A refusal before PostgreSQL is called shows nothing about PostgreSQL.
         queue.place("k", "{}");
         queue.ring().await;
         assert!(queue.statuses().iter().all(|status| *status == 422), "{cause}: {:?}", queue.statuses());
@@ -78,7 +78,7 @@ async fn a_command_that_ends_its_instance_comes_after_all_others_and_ends_it_alo
     assert_eq!((queue.left(), queue.pending.borrow().len()), (vec![killer], 1));
 }
 
-/// However the killer lies among those that it pulls down with it, each of the others is settled at last.
+/// Whatever the position of the killer among the commands that it takes down, each of them is finally settled.
 #[tokio::test]
 async fn a_command_that_ends_its_instance_holds_no_other_one_up_for_ever() {
     for place in [0, 1, 7, 15, 19] {
@@ -158,7 +158,7 @@ async fn a_group_that_is_set_back_loses_no_command() {
     queue.place("k-3", ORDER);
     queue.ring().await;
     assert_eq!(queue.left(), [held]);
-    // By hand, with what is pending forgotten.
+    // By hand, which forgets the pending entries.
     queue.last_given.set(None);
     queue.pending.borrow_mut().clear();
     queue.failing.borrow_mut().clear();
@@ -179,7 +179,7 @@ async fn more_is_overdue_than_a_page_has() {
     }
 }
 
-/// What is stuck at the beginning of the list hides nothing.
+/// Stuck entries at the beginning of the list hide no later ones.
 #[tokio::test]
 async fn a_page_of_keys_in_use_does_not_hide_the_next_page() {
     let queue = Queue::new();

@@ -1,4 +1,4 @@
-//! What holds for any bytes at all. `tests/properties/` and the targets in `fuzz/` both ask it.
+//! What holds for any bytes at all. `tests/properties/` and the targets in `fuzz/` both check it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,7 +22,7 @@ pub fn quoted(key: &str) -> String {
     format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// An accepted key fits both stores and has one quoted spelling; a bare key is taken as it stands or refused.
+/// An accepted key fits both stores and has one quoted spelling; a bare key is used as it is or refused.
 pub fn key(value: &[u8]) {
     let parsed = IdempotencyKey::parse(value);
     let bare = value.trim_ascii();
@@ -38,7 +38,7 @@ pub fn key(value: &[u8]) {
     assert_eq!(IdempotencyKey::parse(quoted(key.as_str()).as_bytes()), Ok(key));
 }
 
-/// No JSON is malformed, an order against the rules has faults that can be found, and an accepted one keeps them all.
+/// JSON is never reported as malformed; each fault of a refused order can be found in it; an accepted order breaks no rule.
 pub fn body(body: &[u8]) {
     let text = std::str::from_utf8(body).ok();
     let json = text.filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
@@ -57,7 +57,7 @@ fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
-/// An accepted order meets the contract's table, and its answer says it all and says the same order again.
+/// An accepted order meets the contract's table, and its answer contains all of it and parses to the same order again.
 fn accepted_order(order: NewOrder) {
     assert!(is_id(&order.customer_id));
     assert!(order.currency.len() == 3 && order.currency.bytes().all(|byte| byte.is_ascii_uppercase()));
@@ -89,7 +89,7 @@ fn accepted_order(order: NewOrder) {
     assert_eq!(again, order);
 }
 
-/// The pointer names a value in the document, or the place of a member that is missing.
+/// The pointer names a value in the document, or the place of a missing member.
 fn assert_leads_somewhere(json: &str, fault: &Fault) {
     let mut values: Vec<&RawValue> = vec![serde_json::from_str(json).unwrap()];
     let tokens: Vec<String> =
@@ -127,7 +127,7 @@ fn children<'a>(value: &'a RawValue, token: &str) -> Vec<&'a RawValue> {
     members.into_iter().filter(|(name, _)| name == token).map(|(_, value)| value).collect()
 }
 
-/// What is decoded was encoded for this key, byte for byte.
+/// A record that decodes was encoded for this key, byte for byte.
 pub fn record(key: &IdempotencyKey, bytes: &[u8]) {
     if let Some(record) = KeyRecord::decode(&ClientName::default(), key, bytes) {
         assert_eq!(record.encode(&ClientName::default(), key), bytes);
@@ -198,7 +198,7 @@ pub fn query(query: &str) {
     assert_eq!(ids, expected, "{first}");
 }
 
-/// The pairs of a query, each decoded. `None` where that could be done in two ways, or not at all.
+/// The pairs of a query, each decoded. `None` if a pair can be decoded in two ways or not at all.
 fn parameters(query: &str) -> Option<Vec<(String, String)>> {
     let decoded = |text: &str| {
         let mut bytes = Vec::new();
@@ -228,7 +228,7 @@ fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|_| is_one)
 }
 
-/// Whether a parameter of the list lets an order through. `None` if it has to be refused.
+/// Whether a parameter of the list admits an order. `None` if the parameter must be refused.
 fn matches(order: &Order, key: &str, name: &str, value: &str) -> Option<bool> {
     match name {
         "limit" => number(value).is_some_and(|limit| (1..=100).contains(&limit)).then_some(true),
@@ -243,7 +243,7 @@ fn matches(order: &Order, key: &str, name: &str, value: &str) -> Option<bool> {
     }
 }
 
-/// A request as it stands on the wire: method and target, headers, an empty line, the body. `None` where `http` has none.
+/// A request as it is sent: method and target, headers, an empty line, the body. `None` if `http` cannot represent it.
 pub fn read_request(bytes: &[u8]) -> Option<Request<Bytes>> {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let (line, mut rest) = (lines.next()?, lines.next().unwrap_or_default());
@@ -262,7 +262,8 @@ pub fn read_request(bytes: &[u8]) -> Option<Request<Bytes>> {
     }
 }
 
-/// Sent twice while both stores are well, a request is answered alike, within the contract, and places at most one order.
+/// While both stores are well, a request that is sent twice gets the same answer within the contract, and places at most one
+/// order.
 pub fn request(request: &Request<Bytes>) {
     let app = TestApp::default();
     let first = at_once(app.send(request.clone()));
@@ -287,7 +288,7 @@ pub fn request(request: &Request<Bytes>) {
     }
 }
 
-/// The status is one of the contract's, never 500, and what the contract says of that status is there.
+/// The status is one of the contract's, never 500, and the answer has what the contract requires for that status.
 pub fn answer(method: &Method, response: &Response<Bytes>) {
     let status = response.status().as_u16();
     let expected = [200, 201, 304, 400, 404, 405, 409, 410, 412, 413, 415, 422, 428, 503];

@@ -1,4 +1,4 @@
-//! Bodies that are nearly right.
+//! Bodies that are almost valid.
 
 use order::order::{NewOrder, Rejected};
 use proptest::collection::vec;
@@ -30,7 +30,7 @@ impl Json {
         }
     }
 
-    /// Whether the contract's table allows it, read off the tree and not off the text.
+    /// Whether the contract's table allows it, judged by the tree and not by the text.
     fn is_order(&self) -> bool {
         let Self::Object(members) = self else { return false };
         let is_once = |members: &[(String, Self)], known: &[&str]| {
@@ -126,7 +126,7 @@ fn raw(text: &'static str) -> impl Strategy<Value = Json> {
     Just(Json::Raw(text.to_owned()))
 }
 
-/// Most of `members`, now and then one of them missing, twice, or another one with them.
+/// Most of `members`; now and then one is missing, doubled, or joined by an unknown one.
 fn nearly_object(members: Vec<(&'static str, BoxedStrategy<Json>)>) -> impl Strategy<Value = Json> {
     let members: Vec<_> = members
         .into_iter()

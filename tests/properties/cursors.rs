@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::in_memory::{TestApp, at_once};
 use super::{ORDERS, config};
 
-/// Distances between those open, from the highest down.
+/// Distances between the open transactions, from the highest down.
 fn snapshot(distances: impl Strategy<Value = Vec<u64>>) -> impl Strategy<Value = Snapshot> {
     (1_u64 << 20..1 << 60, distances).prop_map(|(xmax, distances)| {
         let below = distances.into_iter().scan(xmax | 1, |xid, distance| {
@@ -108,7 +108,7 @@ fn with_more_open_transactions_than_a_cursor_names_it_can_be_read_and_skips_noth
         seen.extend(events.iter().map(|event| event.order.id));
         events.is_empty()
     };
-    // Some come again and again, as long as so many are open.
+    // Some are returned again and again, as long as so many are open.
     for _ in 0..5 {
         page();
     }

@@ -18,7 +18,7 @@ fn idempotency_key() -> impl Strategy<Value = IdempotencyKey> {
     key_text().prop_map(|text| IdempotencyKey::parse(laws::quoted(&text).as_bytes()).unwrap())
 }
 
-/// Bytes that are often nearly right.
+/// Bytes that are often almost valid.
 pub fn key_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         vec(any::<u8>(), 0..300),
@@ -102,7 +102,7 @@ proptest! {
         prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &[bytes.as_slice(), &tail].concat()), None);
     }
 
-    /// The end of the key and the beginning of the record are told apart.
+    /// The end of the key and the beginning of the record are separated.
     #[test]
     fn a_record_is_no_record_of_a_longer_or_shorter_key(record in record(), key in "[!#-+--~]{2,255}") {
         let (long, short) = (IdempotencyKey::parse(key.as_bytes()), IdempotencyKey::parse(&key.as_bytes()[..key.len() - 1]));

@@ -18,13 +18,13 @@ mod queries;
 mod requests;
 mod seeds;
 
-// The fuzz targets take their macro from here: see `seeds`.
+// The fuzz targets import their macro from here: see `seeds`.
 extern crate self as libfuzzer_sys;
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 
-/// Three orders that differ in little.
+/// Three orders that differ only a little.
 const ORDERS: [&str; 3] = [
     r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}]}"#,
     r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":3,"unitAmount":59900}]}"#,
@@ -39,7 +39,7 @@ fn config(cases: u32) -> ProptestConfig {
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(1);
     }
-    // Shown where a test fails.
+    // Shown if a test fails.
     println!("{:?}; PROPTEST_RNG_SEED chooses another", config.rng_seed);
     config
 }

@@ -10,7 +10,7 @@ use proptest::sample::{Index, select};
 use super::in_memory::{TestApp, at_once};
 use super::{config, laws};
 
-/// Up to so many characters, and now and then just as many.
+/// Up to this many characters, and now and then exactly as many.
 pub fn text(max_chars: usize) -> impl Strategy<Value = String> {
     let char =
         prop_oneof![4 => prop::char::range(' ', '~'), 1 => any::<char>(), 1 => select(vec!['"', '\\', '/', 'я', '🦀'])];
@@ -121,7 +121,7 @@ impl std::fmt::Debug for Pen {
     }
 }
 
-/// The order with one thing changed, and `false` where the change came to nothing.
+/// The order with one thing changed, and `false` if nothing changed.
 fn changed(order: &NewOrder, other: &NewOrder, at: Index, what: usize) -> (NewOrder, bool) {
     let mut changed = order.clone();
     let here = at.index(order.items.len());

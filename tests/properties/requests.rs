@@ -1,4 +1,4 @@
-//! Whole requests, one by one and in series with faults between them.
+//! Whole requests, one at a time and in series with faults between them.
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -14,13 +14,13 @@ use super::keys::key_bytes;
 use super::queries::query;
 use super::{ORDERS, config, laws};
 
-/// Mostly one that a route knows.
+/// Usually a method that a route knows.
 fn method() -> impl Strategy<Value = String> {
     let known = vec!["GET", "POST", "HEAD", "PATCH", "DELETE", "OPTIONS"];
     prop_oneof![9 => select(known).prop_map(str::to_owned), 1 => "[A-Z]{1,9}"]
 }
 
-/// Mostly one that leads somewhere.
+/// Usually a path that leads somewhere.
 fn target() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => Just("/orders".to_owned()),
@@ -58,7 +58,7 @@ fn any_request() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What happens next: requests, and what becomes of the stores meanwhile.
+/// The next step: requests, and what happens to the stores meanwhile.
 #[derive(Debug, Clone)]
 enum Step {
     Place { key: usize, order: usize, is_quoted: bool },
@@ -164,7 +164,7 @@ proptest! {
             }
         }
         for (key, tried) in tried.iter().enumerate() {
-            // After it all settles, one of the orders that were tried has the key, and its own retry is answered.
+            // Once all is settled, one of the orders that were tried has the key, and its own retry is answered.
             let rows = app.orders.rows.borrow().iter().filter(|(_, taken, ..)| *taken == format!("key-{key}")).count();
             prop_assert_eq!(rows, 1);
             let answers: Vec<u16> = tried.iter().map(|order| place(&app, key, *order, true).status().as_u16()).collect();

@@ -1,12 +1,12 @@
-//! The fuzz targets without libFuzzer: each one, as it stands in `fuzz/targets/`, over its seeds and what is next to them.
+//! The fuzz targets without libFuzzer: each one, unchanged from `fuzz/targets/`, over its seeds and small variations of them.
 //!
-//! libFuzzer needs a nightly compiler. This needs none, so that a target which no longer compiles, or refuses its own
-//! seeds, is noticed by `make test`. It explores nothing: that is what `make fuzz` is for.
+//! libFuzzer needs a nightly compiler. This test does not, so `make test` detects a target that no longer compiles or refuses
+//! its own seeds. It explores nothing new: `make fuzz` does that.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-// Each is a crate of its own in `fuzz/`, with its own laws, of which it asks one.
+// Each is a crate of its own in `fuzz/`, with its own laws, of which it checks one.
 #[path = "../../fuzz/targets/body.rs"]
 #[allow(dead_code, unused_attributes)]
 mod body;
@@ -23,7 +23,7 @@ mod record;
 #[allow(dead_code, unused_attributes)]
 mod request;
 
-/// What `libfuzzer_sys::fuzz_target!` takes here: a function that runs the target once.
+/// The replacement for `libfuzzer_sys::fuzz_target!`: a function that runs the target once.
 /// The targets import it by that crate's name, which `main.rs` gives to this one.
 #[macro_export]
 macro_rules! fuzz_target {
@@ -32,7 +32,7 @@ macro_rules! fuzz_target {
             $body;
         }
     };
-    // libFuzzer passes over what is not UTF-8.
+    // libFuzzer skips input that is not UTF-8.
     (|$input:ident: &str| $body:expr) => {
         pub fn run(bytes: &[u8]) {
             if let Ok($input) = std::str::from_utf8(bytes) {
@@ -52,7 +52,7 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The seed; what is left of it when it is cut at each byte; what becomes of it when a bit of each byte is turned.
+/// The seed; the seed cut at each byte; the seed with a bit of each byte flipped.
 fn run_around(target: Target, seed: &[u8]) -> usize {
     target(seed);
     for at in 0..seed.len() {

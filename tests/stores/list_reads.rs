@@ -11,11 +11,11 @@ use super::laws::{fresh_client, many_orders};
 use super::postgres_orders::PostgresOrders;
 use super::real::{settings, variable};
 
-/// More than a page may look through.
+/// More than a page may read.
 const MANY: usize = 3 * PAGE_ROWS;
 const LIMIT: i64 = 20;
 
-/// The rows of `orders` that the nodes of a plan have read, those that a filter threw away included.
+/// The rows of `orders` that the nodes of a plan have read, including those that a filter discarded.
 fn rows_read(plan: &Value) -> f64 {
     let number = |name: &str| plan[name].as_f64().unwrap_or(0.0);
     let own = number("Actual Rows") + number("Rows Removed by Filter") + number("Rows Removed by Index Recheck");
@@ -25,7 +25,7 @@ fn rows_read(plan: &Value) -> f64 {
     below + if is_scan { own * number("Actual Loops") } else { 0.0 }
 }
 
-/// Lets the planner know that many orders are one customer's. Of that one it would then find some anywhere, it may think.
+/// Lets the planner learn that one customer has many orders. It may then expect to find some of them anywhere.
 async fn analyze() {
     let url = std::env::var("DATABASE_URL").expect("run this through `make test`");
     let (owner, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
@@ -33,7 +33,7 @@ async fn analyze() {
     owner.batch_execute("ANALYZE orders").await.unwrap();
 }
 
-/// As PostgreSQL counts them. None of the newest orders is of the first customer.
+/// Counted by PostgreSQL. None of the newest orders belongs to the first customer.
 #[tokio::test]
 async fn a_page_reads_a_bounded_number_of_rows_whatever_the_filters() {
     let settings: Settings = settings(&variable("redis_address"), &variable("pg_address"));

@@ -18,7 +18,7 @@ mod schema;
 mod stored_rows;
 mod transactions;
 
-/// What the other tests put in place of the stores. Nothing waits there, so the laws of `meanwhile` mean nothing to them.
+/// The stores in memory that the other tests use. No call waits there, so the laws of `meanwhile` do not apply.
 mod memory {
     use super::in_memory::{TestApp, redis_key};
     use super::laws::{Stores, Transactions, Write, at, changed};
@@ -91,7 +91,7 @@ mod memory {
     laws!(late_commits, stores);
 }
 
-/// Needs both, as `scripts/services.sh migrate` starts them and `scripts/services.sh env` names them.
+/// Needs both stores, as `scripts/services.sh migrate` starts them and `scripts/services.sh env` names them.
 mod redis_and_postgres {
     use super::real::RealStores;
 
@@ -107,7 +107,7 @@ mod redis_and_postgres {
     laws!(late_commits, stores);
 }
 
-/// The same where every order is placed by the statement for several.
+/// The same, with every order placed by the statement for several.
 mod in_groups {
     use super::real::RealStores;
 

@@ -1,4 +1,4 @@
-//! `OrderStore` over the real PostgreSQL, with the component's statements, each in a session of its own.
+//! `OrderStore` over the real PostgreSQL, with the component's statements, each in its own session.
 
 use chrono::DateTime;
 use order::client::ClientName;
@@ -22,7 +22,7 @@ pub struct PostgresOrders {
     in_groups: bool,
 }
 
-/// What is to be placed.
+/// The values to place.
 #[derive(Clone, Copy)]
 struct New<'a> {
     client: &'a ClientName,
@@ -32,7 +32,7 @@ struct New<'a> {
 }
 
 impl New<'_> {
-    /// As `jsonb_to_recordset` reads it.
+    /// In the form that `jsonb_to_recordset` reads.
     fn to_json(self) -> Value {
         let placed = &self.order.placed;
         let fingerprint: String = self.fingerprint.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -66,7 +66,7 @@ impl PostgresOrders {
         Transaction { session, prepared: None }
     }
 
-    /// From a session of its own where it was prepared: its first one is gone.
+    /// If it was prepared, another session ends it: its own is gone.
     pub async fn end(&self, transaction: Transaction, commits: bool) {
         let verb = if commits { "COMMIT" } else { "ROLLBACK" };
         match transaction.prepared {
@@ -78,7 +78,7 @@ impl PostgresOrders {
         }
     }
 
-    /// Which of them are there under their own ids.
+    /// Which of them exist under their own ids.
     async fn are_placed(&self, all: [New<'_>; 2]) -> Result<[Placement; 2], Error> {
         let clients = all.map(|new| new.client.as_str());
         let ids = all.map(|new| new.order.id.to_string());
@@ -91,10 +91,10 @@ impl PostgresOrders {
         Ok(all.map(|new| if is_there(new) { Placement::Placed } else { Placement::KeyTaken }))
     }
 
-    /// All by one statement.
+    /// All in one statement.
     pub async fn place_many(&self, client: &ClientName, orders: &[Order]) {
         let json = orders.iter().enumerate().map(|(number, order)| {
-            // In the order of the orders, which is that of the keys in the statement.
+            // In the sequence of the orders, which is that of the keys in the statement.
             let key = super::laws::key(&format!("{number:08}"));
             New { client, key: &key, fingerprint: Fingerprint::of(&order.placed), order }.to_json()
         });
@@ -111,7 +111,7 @@ impl PostgresOrders {
             return Ok(Placement::Placed);
         }
         let [placement, other] = self.are_placed(all).await?;
-        assert_eq!(other, Placement::Placed, "nobody else has its key");
+        assert_eq!(other, Placement::Placed, "no other order has its key");
         Ok(placement)
     }
 }
@@ -119,7 +119,7 @@ impl PostgresOrders {
 /// An open transaction.
 pub struct Transaction {
     session: Client,
-    /// Its name, once it is the server's.
+    /// Its name, once it is left to the server.
     prepared: Option<String>,
 }
 
@@ -199,7 +199,7 @@ fn order(row: &Row) -> Order {
     order_at(row, 0)
 }
 
-/// Reads its columns from that one on.
+/// Reads its columns, starting at this one.
 fn order_at(row: &Row, first: usize) -> Order {
     let Json(items): Json<Vec<Item>> = row.get(first + 3);
     Order {
@@ -229,7 +229,7 @@ impl OrderStore for PostgresOrders {
         if self.in_groups {
             let (others, id) = (super::laws::fresh_client(), Uuid::from_u128(fastrand::u128(..)));
             let other = Order { id, ..order.clone() };
-            // Where it fails, each of the two goes alone.
+            // If the statement fails, each of the two is sent alone.
             if let Ok(placement) = self.place_together([new, New { client: &others, order: &other, ..new }]).await {
                 return Ok(placement);
             }
@@ -313,7 +313,7 @@ impl OrderStore for PostgresOrders {
             )
             .await
             .map_err(failure)?;
-        // There is one row at least, which may have the feed's own columns alone.
+        // There is always one row, which may have only the feed's own columns.
         let found: Option<i64> = rows[0].get("found_count");
         let shown = rows.iter().filter(|_| found.is_some());
         let event = |row: &Row| Event {

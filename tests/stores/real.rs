@@ -1,5 +1,5 @@
-//! The real Redis and PostgreSQL, each behind a proxy, asked natively with what the component asks them: its settings, record
-//! and statements. The glue that asks them by way of Spin is tested in `tests/e2e/`.
+//! The real Redis and PostgreSQL, each behind a proxy, called natively with the component's settings, record and
+//! statements. `tests/e2e/` tests the glue that calls them through Spin.
 
 use order::client::ClientName;
 use order::idempotency::IdempotencyKey;
@@ -16,11 +16,11 @@ pub struct RealStores {
     keys: RedisKeys,
     orders: PostgresOrders,
     proxies: [Proxy; 2],
-    /// Where others write, and nobody cuts them off.
+    /// The address that other writers use, which is never cut off.
     others: PostgresOrders,
 }
 
-/// One that the environment has, or the default of `spin.toml`.
+/// A value from the environment, or the default of `spin.toml`.
 pub fn variable(name: &str) -> String {
     std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).unwrap_or_else(|_| match name {
         "redis_user" | "redis_password" | "pg_ca" | "clients" => String::new(),
@@ -44,7 +44,7 @@ pub fn settings(redis_address: &str, pg_address: &str) -> Settings {
 }
 
 impl RealStores {
-    /// With sessions that have another option.
+    /// With another option in its sessions.
     pub async fn start_with(option: &str) -> Self {
         let mut stores = Self::start(false).await;
         stores.orders.set_option(option);

@@ -21,7 +21,7 @@ impl RedisKeys {
         }
     }
 
-    /// Over a connection of its own.
+    /// Over its own connection.
     async fn call<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         command.query_async(&mut self.client.get_multiplexed_async_connection().await?).await
     }

@@ -9,7 +9,7 @@ use redis_replies::keeps_connection;
 
 use super::real::variable;
 
-/// Of this server, by its own words.
+/// An error of this server, in its own words.
 async fn refusal(words: &[&str]) -> String {
     let client = redis::Client::open(variable("redis_address")).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -27,7 +27,7 @@ async fn what_a_redis_says_itself_costs_no_connection() {
         let text = refusal(command).await;
         assert!(keeps_connection(&text), "{command:?}: {text}");
     }
-    // A script answers with whatever code it is told, as the server does.
+    // A script can answer with any code, as the server does.
     for code in
         ["OOM", "MISCONF", "NOPERM", "NOAUTH", "LOADING", "MOVED", "CLUSTERDOWN", "BUSY", "NOREPLICAS", "BUSYGROUP"]
     {

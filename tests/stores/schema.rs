@@ -1,4 +1,4 @@
-//! The schema itself, in databases of its own: what stamps a change, what the feed's epoch follows, and which schema is used.
+//! The schema itself, in separate databases: what stamps a change, what changes the feed's epoch, which schema is used.
 
 use order::client::ClientName;
 use order::idempotency::Fingerprint;
@@ -11,7 +11,7 @@ use super::laws::{fresh_client, key, orders};
 use super::postgres_orders::PostgresOrders;
 use super::real::variable;
 
-/// An order by hand, as if its transaction had been another server's 9 000 000 000 000th.
+/// An order inserted by hand, as if its transaction had been another server's 9 000 000 000 000th.
 const LOADED: &str =
     "INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, total_amount,
     created_at, updated_at, changed_xid)
@@ -25,7 +25,7 @@ async fn place(store: &PostgresOrders, client: &ClientName) {
     assert_eq!(placed, Ok(Placement::Placed));
 }
 
-/// A database of its own, dropped at the end.
+/// A separate database, dropped at the end.
 struct Database {
     name: String,
     server: Client,
@@ -43,7 +43,7 @@ fn environment(name: &str) -> String {
 }
 
 impl Database {
-    /// `how` says what it is made of.
+    /// `how` is the rest of the CREATE DATABASE statement.
     async fn create(how: &str) -> Self {
         let server = session(&environment("PG_SUPERUSER_URL"), "postgres").await;
         let name = format!("schema_{:x}", fastrand::u64(..));
@@ -57,7 +57,7 @@ impl Database {
         database
     }
 
-    /// Gives what it says.
+    /// Returns its output.
     async fn migrate(&self) -> String {
         let url = environment("DATABASE_URL");
         let url = format!("{}/{}", url.rsplit_once('/').unwrap().0, self.name);
@@ -101,7 +101,7 @@ async fn a_row_that_replication_applies_is_stamped_with_a_transaction_of_this_se
 async fn rows_ahead_of_the_server_are_noticed_and_stamped_again_by_a_migration() {
     let database = Database::migrated().await;
     let (store, client) = (database.orders(), fresh_client());
-    // As a dump does, which loads the rows before it creates the trigger. Clients before and after it have none.
+    // Like a dump, which loads the rows before it creates the trigger. The clients before and after this one have no orders.
     for client in ["a", "z"] {
         place(&store, &ClientName::parse(client).unwrap()).await;
     }
@@ -153,7 +153,7 @@ async fn the_epoch_follows_the_database_the_table_and_the_mark_of_the_operator()
     database.drop().await;
 }
 
-/// A role's or a database's `search_path` may lead somewhere else, as `"$user"` does where a schema is named like the owner.
+/// A role's or a database's `search_path` may name another schema, as `"$user"` does if a schema has the owner's name.
 #[tokio::test]
 async fn the_migration_and_the_service_use_the_schema_public() {
     let database = Database::create("").await;

@@ -1,4 +1,4 @@
-//! Rows that another hand wrote, or a later release that was rolled back.
+//! Rows that another program wrote, or a later release that was rolled back.
 
 use order::order::Status;
 use order::stores::{Filter, OrderStore, Snapshot, Sweep};
@@ -31,7 +31,7 @@ async fn an_unknown_member_of_stored_items_is_not_read() {
     assert_eq!(change(&stores, &client, &one, Status::Confirmed).await.unwrap().unwrap().placed, one.placed);
 }
 
-/// What the service's readiness says then.
+/// The check that readiness uses.
 #[tokio::test]
 async fn a_session_that_acknowledges_before_it_is_durable_fails_the_check() {
     for (setting, is_right) in [("on", true), ("local", true), ("remote_apply", true), ("off", false)] {

@@ -11,13 +11,13 @@ use super::in_memory::{MemoryOrders, TestApp, at_once};
 use super::laws::feed::Consumer;
 use super::laws::{at, changed, orders};
 
-/// How often the consumer asks, before it polls until it is caught up.
+/// How often the consumer reads before it polls until it is caught up.
 const PAGES: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     NotBegun,
-    /// With what it changes, for its id.
+    /// With the order that it changes, for its id.
     Open(u64),
     Over,
 }
@@ -33,7 +33,7 @@ enum Step {
 #[derive(Clone)]
 struct World {
     orders: MemoryOrders,
-    /// The first two place an order each, the others change one that is there.
+    /// The first two place an order each; the others change an existing one.
     transactions: [Phase; 4],
     consumer: Consumer,
     pages: u8,
@@ -117,7 +117,7 @@ impl World {
         if consumer.table == committed { Ok(()) } else { Err(format!("{:?} is not {committed:?}", consumer.table)) }
     }
 
-    /// All that what comes next depends on.
+    /// The state that decides everything that follows.
     fn key(&self) -> String {
         let cursor = self.consumer.cursor.as_ref().map(ToString::to_string);
         let (orders, table) = (&self.orders, &self.consumer.table);

@@ -1,4 +1,4 @@
-//! The clients of a storm: what they send, and everything they saw.
+//! The clients of a storm: what they send, and everything that they see.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -13,12 +13,12 @@ use crate::history::{Answer, Event, Row, Variant};
 use crate::queue;
 use crate::service::{Host, LONGEST, client};
 
-/// Settling is done by so many at once.
+/// How many keys are settled at the same time.
 const AT_ONCE: usize = 24;
-/// Clients of the service. Each key here is one client's: of three in a row the spelling is the same, and the orders differ.
+/// The clients of the service. Each key here belongs to one client: three in a row are spelt alike, with different orders.
 pub const NAMES: [&str; 3] = ["web", "shop", "partner-1"];
 
-/// The setting that names them.
+/// The setting `clients` that names them.
 pub fn setting_of_clients() -> String {
     let entry = |name: &&str| {
         let digest: String = Sha256::digest(token(name)).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -52,12 +52,12 @@ impl Clients {
         }
     }
 
-    /// Orders the events: sent before it, or after.
+    /// The next tick of the clock that orders the events.
     pub fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// As it is sent, by each of the three clients.
+    /// The key as each of the three clients sends it.
     pub fn key(&self, key: usize) -> String {
         format!("{}-{}", self.name, key / NAMES.len())
     }
@@ -66,7 +66,7 @@ impl Clients {
         token(NAMES[key % NAMES.len()])
     }
 
-    /// Another order for each key, so that an answer that went astray is seen.
+    /// Each key has its own order, so that an answer for another key is detected.
     fn order(&self, key: usize, variant: Variant) -> String {
         let quantity = match variant {
             Variant::A => 1,
@@ -92,7 +92,7 @@ impl Clients {
         answer.await
     }
 
-    /// Whether the body of a `201` is the order that was sent, under the id that `Location` gives.
+    /// Whether the body of a `201` is the order that was sent, with the id that `Location` names.
     fn is_about(&self, key: usize, variant: Variant, id: &str, body: &str) -> bool {
         let (Ok(mut said), Ok(Value::Object(sent))) =
             (serde_json::from_str::<Value>(body), serde_json::from_str(&self.order(key, variant)))
@@ -102,7 +102,7 @@ impl Clients {
         said["orderId"].take() == id && sent.iter().all(|(member, value)| said[member] == *value)
     }
 
-    /// By the stream, which answers nobody here: `results` reads what came of it.
+    /// Sends it through the stream, which sends no answer back: `results` reads the outcome.
     pub async fn command(&self, key: usize, variant: Variant, times: usize) {
         let (token, order) = (self.token(key), self.order(key, variant));
         let sent = async {
@@ -112,7 +112,7 @@ impl Clients {
         self.record(key, variant, sent).await;
     }
 
-    /// What the stream of results says, as far as it was not flushed: evidence like any other answer.
+    /// The results in the stream, as far as it was not flushed: evidence like any other answer.
     pub async fn results(&self) -> Vec<Event> {
         let answered = self.tick();
         let mut events = Vec::new();
@@ -141,7 +141,7 @@ impl Clients {
     ) -> Answer {
         let sent = self.tick();
         let answer = answer.await.unwrap_or_else(|error| match error.is_timeout() {
-            true => Answer::Unexpected(format!("no answer, and no end, in {LONGEST:?}: {error:?}")),
+            true => Answer::Unexpected(format!("neither an answer nor an end within {LONGEST:?}: {error:?}")),
             false => Answer::Maybe,
         });
         self.requests.fetch_add(1, Ordering::SeqCst);
@@ -149,7 +149,7 @@ impl Clients {
         answer
     }
 
-    /// What was tried so far.
+    /// The requests tried so far.
     pub fn keys(&self) -> BTreeSet<usize> {
         self.events.lock().unwrap().iter().map(|event| event.key).collect()
     }
@@ -194,7 +194,7 @@ async fn read_placed(response: reqwest::Response) -> Result<Answer, reqwest::Err
         (422, ..) if body.contains("/problems/idempotency-key-reused") => Answer::KeyReused,
         (409, ..) if body.contains("/problems/idempotency-key-in-use") => Answer::KeyInUse,
         (503, ..) if body.contains("/problems/store-unavailable") => Answer::Maybe,
-        // The host's own, for an instance that is gone.
+        // The host's own `500`, for an instance that ended.
         (500, ..) if body.is_empty() => Answer::Maybe,
         _ => Answer::Unexpected(format!("{status} {body}")),
     })

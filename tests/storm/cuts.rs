@@ -1,4 +1,4 @@
-//! Clients that leave without reading the answer.
+//! Clients that disconnect without reading the answer.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::service::{Host, client, owner, setting, superuser};
 const AT_ONCE: usize = 32;
 /// Before, during and after the work: a placed order takes a few milliseconds.
 const LONGEST_WAIT_MS: u64 = 20;
-/// Spin's, and the bundled host's.
+/// The size of the pool, of Spin and of the bundled host.
 const POOL_SIZE: i64 = 64;
 const FULL_LOAD: usize = 256;
 
@@ -64,8 +64,8 @@ async fn a_thousand_clients_that_leave_and_come_back_place_one_order_each() {
     assert!(answers.iter().all(|(status, _)| *status == 201), "{answers:?}");
     assert_eq!(orders().await, cuts as i64);
 
-    // Nothing is kept for those who left: once their requests are over no session is busy,
-    // and all of the pool can be busy at once, so no dead instance holds a connection.
+    // Nothing is kept for the clients that left: once their requests are over, no session is busy,
+    // and the whole pool can be busy at once, so no dead instance holds a connection.
     let superuser = superuser().await;
     let busy = async || -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'orders_service' AND state <> 'idle'";
@@ -74,7 +74,7 @@ async fn a_thousand_clients_that_leave_and_come_back_place_one_order_each() {
     wait_until("no session is busy", async || busy().await == 0).await;
     let lock = owner().await;
     lock.batch_execute("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    // By reads, since creates share a session.
+    // The test uses reads, since creates share a session.
     let read =
         async || http.get(format!("{}/orders?limit=1", host.url)).send().await.expect("an answer").status().as_u16();
     let waiting = stream::iter(0..2 * POOL_SIZE).map(|_| read());

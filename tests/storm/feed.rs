@@ -1,4 +1,4 @@
-//! A consumer of the feed in the storm: at the end it has what PostgreSQL has, whatever was killed on the way.
+//! A consumer of the feed in the storm: finally it has what PostgreSQL has, whatever was killed meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::service::{LONGEST, cut};
 
-/// What a consumer keeps, in one transaction with its cursor: of each order the highest version and its status.
+/// What a consumer keeps, in one transaction with its cursor: each order's highest version and its status.
 type Table = BTreeMap<String, (i64, String)>;
 
 pub struct Consumer {
@@ -16,7 +16,7 @@ pub struct Consumer {
     name: &'static str,
     token: String,
     table: Table,
-    /// The paths of all pages so far, the last one not read yet.
+    /// The paths of all pages so far; the last one is not read yet.
     paths: Vec<String>,
     events: usize,
 }
@@ -26,8 +26,8 @@ impl Consumer {
         Self { http, urls, name, token, table: Table::new(), paths: vec!["/events?limit=7".to_owned()], events: 0 }
     }
 
-    /// Reads until it is over. Now and then it dies before it has kept a page, or begins again with one that it had before. Some
-    /// orders that it hears of it confirms, so that there are changes to hear of.
+    /// Reads until the storm is over. Now and then it dies before it has kept a page, or starts again from an earlier page. It
+    /// confirms some of the orders, so that there are changes to read.
     pub async fn consume(mut self, mut random: fastrand::Rng, is_over: impl Fn() -> bool) -> Self {
         while !is_over() {
             let at = if random.u8(..20) == 0 { random.usize(..self.paths.len()) } else { self.paths.len() - 1 };
@@ -48,7 +48,7 @@ impl Consumer {
         self
     }
 
-    /// The events and the path of the next page, where there was an answer.
+    /// The events and the path of the next page, if there was an answer.
     async fn page(&self, url: &str, path: &str) -> Option<(Vec<Value>, String)> {
         let answer = self.http.get(format!("{url}{path}")).bearer_auth(&self.token).send().await.map_err(cut).ok()?;
         let status = answer.status().as_u16();
@@ -82,7 +82,7 @@ impl Consumer {
         let _ = request.body(r#"{"status":"confirmed"}"#).send().await.map_err(cut);
     }
 
-    /// Reads on to the end, and compares. Gives how many events it was shown, and of how many orders.
+    /// Reads on to the end, and compares. Returns how many events it was shown, and of how many orders.
     pub async fn finish(mut self, owner: &tokio_postgres::Client) -> (usize, usize) {
         let deadline = Instant::now() + 2 * LONGEST;
         let sql = "SELECT order_id::text, version, status FROM orders WHERE client = $1";

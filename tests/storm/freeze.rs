@@ -1,4 +1,4 @@
-//! A path to PostgreSQL that forgets its connections: each stays open and is silent for good, new ones are served.
+//! A path to PostgreSQL that forgets its connections: each stays open and silent forever; new ones are served.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use futures::{StreamExt, stream};
 use crate::proxy::Proxy;
 use crate::service::{Host, client, setting, variable};
 
-/// What the host's pool holds.
+/// The size of the host's pool.
 const POOL_SIZE: usize = 64;
 const PG_DEADLINE_SECONDS: usize = 3;
-/// So many good answers in a row, and every connection of the pool was taken by somebody.
+/// After so many good answers in a row, every connection of the pool was used.
 const WELL: usize = 10 * POOL_SIZE;
-/// A request that waits for longer has no deadline.
+/// A request that takes longer has no deadline.
 const LONGEST: Duration = Duration::from_secs(4);
 
 struct Seen {
     status: u16,
-    /// After the freeze.
+    /// The answers after the freeze.
     ended: Duration,
     took: Duration,
 }
@@ -27,8 +27,8 @@ struct Seen {
 async fn each_connection_of_a_frozen_path_costs_one_request_and_no_more() {
     let seconds = setting("FREEZE_SECONDS", 6).max(3) as usize;
     let limit = Duration::from_secs(2 * seconds as u64 + 10);
-    // How many clients there were, and so at most that many connections, and how many go on when the path freezes. The last
-    // ones are so few that it takes them that long to meet every connection.
+    // How many clients there were, and so at most that many connections, and how many remain when the path freezes. In the
+    // last case they are so few that they take longest to meet every connection.
     let few = (POOL_SIZE * PG_DEADLINE_SECONDS / seconds).max(1);
     let run = fastrand::u32(..);
     for (before, clients) in [(16, 16), (POOL_SIZE, POOL_SIZE), (POOL_SIZE, few)] {

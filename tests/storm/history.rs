@@ -1,4 +1,4 @@
-//! What every client saw, judged as a whole: the promise of the service as rules over a history.
+//! What every client saw, judged as a whole: the service's promise as rules over a history.
 //!
 //! An answer that was lost, or a 5xx, means "maybe" and proves nothing. All other answers are evidence.
 
@@ -20,11 +20,11 @@ pub enum Answer {
     KeyReused,
     /// `409 idempotency-key-in-use`.
     KeyInUse,
-    /// `503`, the host's own `500`, or a connection that was cut.
+    /// `503`, the host's own `500`, or a broken connection.
     Maybe,
-    /// `200` of a list asked for by key: the orders in it.
+    /// `200` of a list filtered by key: the orders in it.
     Listed(Vec<String>),
-    /// Anything else.
+    /// Any other answer.
     Unexpected(String),
 }
 
@@ -32,14 +32,14 @@ pub enum Answer {
 #[derive(Debug, Clone)]
 pub struct Event {
     pub key: usize,
-    /// What was sent; of no meaning for a list.
+    /// The order that was sent; without meaning for a list.
     pub variant: Variant,
     pub sent: u64,
     pub answered: u64,
     pub answer: Answer,
 }
 
-/// A row of PostgreSQL when all is over.
+/// A row of PostgreSQL after the storm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub key: usize,
@@ -58,9 +58,9 @@ pub enum Violation {
     WrongReplay(usize),
     /// A `201` for an order that the key does not belong to, or a refusal of the one that it belongs to.
     WrongOwner(usize),
-    /// A key that was tried, and settled to nothing.
+    /// A key that was tried but did not settle.
     Unsettled(usize),
-    /// An answer that the contract does not know, or none within the client's limit.
+    /// An answer outside the contract, or none within the client's limit.
     Unexpected(usize, String),
 }
 
@@ -77,7 +77,7 @@ impl Violation {
     }
 }
 
-/// Every broken promise in `events`, with `rows` as what was left at the end.
+/// Every broken promise in `events`, given the `rows` after the storm.
 pub fn check(events: &[Event], rows: &[Row]) -> BTreeSet<Violation> {
     let mut broken = BTreeSet::new();
     let mut by_key: BTreeMap<usize, (Vec<&Event>, Vec<&Row>)> = BTreeMap::new();
@@ -93,7 +93,7 @@ pub fn check(events: &[Event], rows: &[Row]) -> BTreeSet<Violation> {
     broken
 }
 
-/// The same, counted in words, and whether nothing is broken. What is broken is printed with all that was seen of its key.
+/// The same as counts in text, and whether no promise is broken. Each broken promise is printed with all events of its key.
 pub fn judge(events: &[Event], rows: &[Row]) -> (String, bool) {
     let violations = check(events, rows);
     for violation in &violations {
@@ -148,7 +148,7 @@ fn check_key(key: usize, events: &[&Event], rows: &[&Row], broken: &mut BTreeSet
     for event in events {
         match &event.answer {
             Answer::KeyReused => {
-                // The key belongs to the other order, which somebody must have sent by then.
+                // The key belongs to the other order, which must have been sent by then.
                 let is_other =
                     |other: &Event| other.variant != event.variant && !matches!(other.answer, Answer::Listed(_));
                 let is_others = events.iter().any(|other| is_other(other) && other.sent < event.answered);
@@ -176,7 +176,7 @@ fn check_key(key: usize, events: &[&Event], rows: &[&Row], broken: &mut BTreeSet
     }
 }
 
-/// Orders that an answer says are there.
+/// Orders that an answer shows to exist.
 fn known_ids(answer: &Answer) -> &[String] {
     match answer {
         Answer::Order { id, .. } => std::slice::from_ref(id),
@@ -228,7 +228,7 @@ fn the_checker_accepts_a_good_history_and_names_what_is_wrong_with_a_bad_one() {
         (&[event(1, A, Maybe)], &[], Violation::Unsettled(1)),
         (&[event(1, A, Unexpected("418".into()))], &one, Violation::Unexpected(1, "418".into())),
     ];
-    // An answer that is another client's, under the key that both use.
+    // An answer of another client that uses the same key.
     let crossed = [Event { key: 2, ..event(1, A, order(true, "x")) }, event(1, A, order(false, "x"))];
     let rows = [row(A, "x"), Row { key: 2, ..row(A, "y") }];
     assert_eq!(check(&crossed, &rows), [Violation::WrongReplay(2)].into());

@@ -1,4 +1,4 @@
-//! The other way in, in the storm: commands in a stream, and an intake that is started again whenever it ends, as in a
+//! Commands in the storm: a stream, and an intake that is started again whenever it ends, as in a
 //! cluster.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::service::{end, faults_argument, is_spin, redis};
 
-/// An intake, and whoever rings for it.
+/// An intake, and the task that rings for it.
 pub struct Intake {
     task: JoinHandle<()>,
     is_over: Arc<AtomicBool>,
@@ -47,7 +47,7 @@ impl Intake {
         Self { task, is_over, starts }
     }
 
-    /// Waits until no command is left, and ends it. Gives how often it was started.
+    /// Waits until no command is left, and ends the intake. Returns how often it was started.
     pub async fn finish(self) -> usize {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !nothing_is_left().await {
@@ -66,7 +66,7 @@ async fn ring() {
     }
 }
 
-/// Redis is killed on the way.
+/// Redis is killed while commands are sent.
 async fn try_redis() -> redis::RedisResult<redis::aio::MultiplexedConnection> {
     let client = redis::Client::open(crate::service::variable("REDIS_URL"))?;
     let connection = client.get_multiplexed_async_connection();
@@ -75,7 +75,7 @@ async fn try_redis() -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         .unwrap_or(Err(redis::RedisError::from((redis::ErrorKind::IoError, "late"))))
 }
 
-/// Sends a command once or twice; whether it is there nobody knows, as with a `POST` without an answer.
+/// Sends a command once or twice; as with a `POST` without an answer, it may or may not have arrived.
 pub async fn order(key: &str, order: &str, token: &str, times: usize) {
     let Ok(mut redis) = try_redis().await else { return };
     for _ in 0..times {
@@ -93,15 +93,15 @@ async fn nothing_is_left() -> bool {
     let pending = redis::cmd("XPENDING").arg(&["orders:commands", "intake"]).query_async(&mut redis).await;
     let pending = match pending {
         Ok(redis::Value::Array(summary)) => summary.first() == Some(&redis::Value::Int(0)),
-        // A stream that was flushed, and that no command was added to since, has no group.
+        // A stream that was flushed and has received no command since has no group.
         Err(error) => error.code() == Some("NOGROUP"),
-        Ok(other) => panic!("XPENDING says {other:?}"),
+        Ok(other) => panic!("XPENDING answers {other:?}"),
     };
     left == 0 && pending
 }
 
-/// The orders that the stream of results shows, each with its text and whether it is a replay. A command has one answer,
-/// however often that comes.
+/// The orders in the stream of results, each with its text and whether it is a replay. A command has one answer,
+/// however often it appears.
 pub async fn placed() -> Vec<(Value, String, bool)> {
     let range = ["orders:results", "-", "+"];
     let entries: Vec<(String, Vec<String>)> =

@@ -1,4 +1,4 @@
-//! A rolling update: the hosts are restarted one after the other under load. SIGTERM cuts what is in flight, and a retry settles it.
+//! A rolling update: the hosts restart one after another under load. SIGTERM cuts requests in flight, and a retry settles them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,9 +12,9 @@ const CLIENTS: usize = 16;
 
 #[derive(Default)]
 struct Counts {
-    /// Sent, and nothing came back, or the empty `500` or the `503` of a host that ends.
+    /// Sent, and the client got nothing, or the empty `500` or the `503` of a host that ends.
     cut: AtomicUsize,
-    /// Not even connected: the client asked the other host.
+    /// Not even connected: the client tried the other host.
     refused: AtomicUsize,
 }
 
@@ -29,7 +29,7 @@ async fn a_rolling_restart_loses_nothing_and_places_nothing_twice() {
     );
     let (http, counts, over) = (client(), Counts::default(), AtomicBool::new(false));
 
-    // Sends one order until it is answered, each time to the next host; gives its id.
+    // Sends one order until it is answered, each time to the next host; returns its id.
     let place = async |key: &str| -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         for url in urls.iter().cycle().skip(fastrand::usize(..2)) {
@@ -51,7 +51,7 @@ async fn a_rolling_restart_loses_nothing_and_places_nothing_twice() {
                 }
                 // Spin's own, for an instance that ended.
                 Ok((500, text)) if text.is_empty() => &counts.cut,
-                // A host that ends closes its sessions of PostgreSQL first.
+                // A host that ends closes its PostgreSQL sessions first.
                 Ok((503, _)) => &counts.cut,
                 Ok((status, text)) => panic!("{status} {text}"),
             };

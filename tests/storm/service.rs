@@ -1,4 +1,4 @@
-//! Host processes and the two stores, as things that can be broken.
+//! Host processes and the two stores, and ways to break them.
 
 use std::fs::{File, OpenOptions, read_to_string};
 use std::path::PathBuf;
@@ -19,21 +19,21 @@ pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
-/// Nothing that works takes longer: a request that does has no deadline.
+/// Longer than anything that works: a request that takes longer has no deadline.
 pub const LONGEST: Duration = Duration::from_secs(30);
 
-/// With a connection for each request: hyper may lose a request that it hands to an old one in the moment in which the host
-/// dies, and then nobody answers it (hyperium/hyper#4122).
+/// Each request has its own connection: hyper may lose a request on an old one at the moment when the host dies, and then no
+/// answer ever comes (hyperium/hyper#4122).
 pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(LONGEST).pool_max_idle_per_host(0).build().unwrap()
 }
 
-/// A connection that breaks is what a storm is made of. A request that hangs is not.
+/// A storm breaks connections. A request that hangs is a failure.
 pub fn cut(error: reqwest::Error) {
-    assert!(!error.is_timeout(), "no answer, and no end, in {LONGEST:?}: {error:?}");
+    assert!(!error.is_timeout(), "neither an answer nor an end within {LONGEST:?}: {error:?}");
 }
 
-/// What serves the component: Spin where RUNTIME says so, else the bundled host.
+/// The program that serves the component: Spin if RUNTIME is spin, else the bundled host.
 pub fn is_spin() -> bool {
     std::env::var("RUNTIME").is_ok_and(|runtime| runtime == "spin")
 }
@@ -43,7 +43,7 @@ pub struct Host {
     manifest: &'static str,
     pub url: String,
     listen: String,
-    /// Draws the seed of each process, where host calls are to fail.
+    /// Draws the seed of each process, if host calls are to fail.
     seeds: Option<fastrand::Rng>,
     variables: Vec<(&'static str, &'static str)>,
     log: PathBuf,
@@ -80,7 +80,7 @@ impl Host {
         }
         command.envs(self.variables.iter().copied()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         if is_spin() {
-            // A process group of its own: `spin up` is two processes.
+            // Its own process group: `spin up` is two processes.
             command.process_group(0);
         }
         self.child = Some(command.spawn().expect("`make test` builds it"));
@@ -92,13 +92,13 @@ impl Host {
         }
     }
 
-    /// `kill -9`, and a new process in its place.
+    /// `kill -9`, then a new process.
     pub async fn crash(&mut self) {
         self.end("-KILL").await;
         self.spawn().await;
     }
 
-    /// `kill`, as a rolling update does, and a new process.
+    /// `kill`, as a rolling update does, then a new process.
     pub async fn restart(&mut self) {
         self.end("-TERM").await;
         self.spawn().await;
@@ -110,7 +110,7 @@ impl Host {
         self.restart().await;
     }
 
-    /// The same with what another manifest names.
+    /// The same with another manifest.
     pub async fn upgrade(&mut self, manifest: &'static str) {
         self.manifest = manifest;
         self.restart().await;
@@ -132,8 +132,8 @@ impl Host {
         self.log_lines(|line| line.starts_with("fault: ")).len()
     }
 
-    /// Instances that ended for another reason than a fault that kills: the component trapped. Spin does not say so in its
-    /// log; there a trap shows as an empty `500` alone.
+    /// Instances that ended for another reason than a fault that kills: the component trapped. Spin does not log this;
+    /// there a trap shows only as an empty `500`.
     pub fn traps(&self) -> Vec<String> {
         let ended = ["instance ended", "the handler trapped", "the handler failed"];
         let is_wanted = |line: &str| ended.iter().any(|words| line.starts_with(words)) && !line.contains(": killed ");
@@ -149,13 +149,13 @@ impl Drop for Host {
     }
 }
 
-/// Spin cannot be told to fail at a host call.
+/// Spin has no way to make a host call fail.
 pub fn faults_argument(seeds: &mut fastrand::Rng) -> Vec<String> {
     let draw = format!("{}:{FAULTS_PER_MILLE}", seeds.u32(..));
     if is_spin() { Vec::new() } else { vec!["--random-faults".to_owned(), draw] }
 }
 
-/// Sends the signal, and waits until the process has ended.
+/// Sends the signal and waits until the process has ended.
 pub async fn end(child: &mut Child, signal: &str) {
     send(child, signal);
     let deadline = Instant::now() + LONGEST;
@@ -168,7 +168,7 @@ pub async fn end(child: &mut Child, signal: &str) {
     }
 }
 
-/// To the process, under Spin to its group.
+/// To the process, or under Spin to its group.
 fn send(child: &Child, signal: &str) {
     if let Some(pid) = child.id() {
         let target = if is_spin() { format!("-{pid}") } else { pid.to_string() };
@@ -177,14 +177,14 @@ fn send(child: &Child, signal: &str) {
     }
 }
 
-/// Below the range that the system takes for outgoing connections, so that none sits on it while the host is gone.
+/// Below the range that the system uses for outgoing connections, so that none occupies it while the host is gone.
 pub fn free_port() -> u16 {
     let mut random = fastrand::Rng::new();
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| random.u16(20_000..32_000)).find(is_free).unwrap()
 }
 
-/// The private stores. Their folder also tells which processes may be killed.
+/// The private stores. Their folder also shows which processes may be killed.
 pub struct Stores {
     folder: PathBuf,
 }
@@ -226,7 +226,7 @@ impl Stores {
         self.signal(&format!("{}/postmaster.pid", variable("PG_DATA")), "postgres", "-KILL");
     }
 
-    /// Starts what was killed.
+    /// Starts the store that was killed.
     pub async fn restart(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -247,7 +247,7 @@ pub async fn owner() -> tokio_postgres::Client {
     connect(&variable("DATABASE_URL")).await
 }
 
-/// Another role's sessions are seen and ended by a superuser alone.
+/// Only a superuser can see and end another role's sessions.
 pub async fn superuser() -> tokio_postgres::Client {
     connect(&variable("PG_SUPERUSER_URL")).await
 }

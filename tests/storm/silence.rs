@@ -1,4 +1,4 @@
-//! A Redis that says nothing for long: creates go on as fast as before.
+//! A Redis that is silent for long: creates remain as fast as before.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ const CLIENTS: usize = 16;
 /// Each instance asks Redis once before it leaves it alone.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// Redis goes on however the test ends: the next one needs it.
+/// Redis continues however the test ends: the next one needs it.
 struct Silence<'a>(&'a Stores);
 
 impl Drop for Silence<'_> {
@@ -25,7 +25,7 @@ async fn creates_are_as_fast_while_redis_says_nothing() {
     let host = Host::start("silence", None, &[]).await;
     let http = client();
     let run = fastrand::u32(..);
-    // The median of what creates took from `after` to `until`.
+    // The median duration of creates from `after` to `until`.
     let median = async |after: Duration, until: Duration| {
         let started = Instant::now();
         let client = async |number: usize| {

@@ -1,4 +1,4 @@
-//! The storm itself: clients, what goes wrong meanwhile, and the judgement.
+//! The storm itself: the clients, the troubles, and the judgement.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const DEADLINES: [(&str, &str); 2] =
 /// Keys in play at one time: few, so that requests meet at the same key.
 const HOT_KEYS: usize = 9;
 
-/// One client: mostly the newest keys, where the others are too, sometimes an old one, sometimes the list.
+/// One client: mostly the newest keys, which the others use too, sometimes an old one, sometimes the list.
 async fn client(clients: &Clients, mut random: fastrand::Rng, newest: &AtomicUsize, ends: Instant) {
     while Instant::now() < ends {
         let url = &clients.urls[random.usize(..clients.urls.len())];
@@ -31,7 +31,7 @@ async fn client(clients: &Clients, mut random: fastrand::Rng, newest: &AtomicUsi
             other => {
                 let variant = if other % 2 == 0 { Variant::A } else { Variant::B };
                 if clients.place(url, key, variant).await == Answer::Maybe {
-                    // A host that is gone refuses at once, and its clients would do nothing but ask it.
+                    // A host that is gone refuses at once, and its clients would only retry it.
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -50,7 +50,7 @@ const TROUBLES: [&str; 8] = [
     "a host killed",
 ];
 
-/// Breaks one thing after another. Every kind of trouble comes once before any comes again.
+/// Breaks one thing after another. Every kind of trouble occurs once before any occurs again.
 async fn break_things(
     stores: &Stores,
     hosts: &mut [Host],
@@ -113,7 +113,7 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
     let seed = setting("STORM_SEED", fastrand::u64(..1_000_000));
     println!("storm: seed {seed}, {seconds} s (STORM_SEED and STORM_SECONDS give others)");
     let stores = Stores::find();
-    // Everything that is drawn comes of this one stream, so that near seeds have nothing in common.
+    // All draws come from this one stream, so that seeds next to each other have nothing in common.
     let mut random = fastrand::Rng::with_seed(seed);
     let mut hosts = Vec::new();
     let names: &str = setting_of_clients().leak();
@@ -172,7 +172,7 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
         ("key in use", answers(|answer| *answer == Answer::KeyInUse)),
     ];
     println!("storm: troubles {troubles:?}");
-    println!("storm: answers before it was over: {kinds:?}");
+    println!("storm: answers during the storm: {kinds:?}");
     println!(
         "storm: seed {seed}: {} requests, {} keys, {} orders, {faults} faults injected, {} troubles; {verdict}",
         storm.requests.load(Ordering::SeqCst),
@@ -184,7 +184,7 @@ async fn no_storm_makes_a_duplicate_or_loses_an_acknowledged_order() {
     assert_eq!(rows.len(), tried.len());
     let traps: Vec<_> = hosts.iter().flat_map(Host::traps).collect();
     assert!(traps.is_empty(), "{traps:#?}");
-    // A storm without wind proves nothing. `409` is the one kind that may not come.
+    // A storm without wind proves nothing. Only `409` may be absent.
     assert!(
         (faults > 0 || is_spin()) && troubles.len() >= TROUBLES.len().min(seconds as usize / 4),
         "{faults} {troubles:?}"

@@ -12,14 +12,14 @@ use tokio::process::Command;
 use crate::service::{Host, client, cut, setting, superuser, variable};
 
 const CLIENTS: usize = 12;
-/// Keys that are sent again and again, from each of the two hosts and before and after each step.
+/// Keys that are sent again and again, to each of the two hosts, before and after each step.
 const KEYS: usize = 400;
 
-/// What the first answer to a key was: the order's id and the body.
+/// The first answer to a key: the order's id and the body.
 type Acknowledged = Mutex<BTreeMap<usize, (String, String)>>;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the component of an earlier release; run it by scripts/upgrade.sh"]
+#[ignore = "needs the component of an earlier release; run it with scripts/upgrade.sh"]
 async fn an_upgrade_under_load_loses_nothing_and_doubles_nothing() {
     let (old, seconds) = (variable("OLD_WASM"), Duration::from_secs(setting("UPGRADE_SECONDS", 4)));
     let superuser = superuser().await;
@@ -60,7 +60,7 @@ async fn an_upgrade_under_load_loses_nothing_and_doubles_nothing() {
         let answer = request.send().await.map_err(cut).ok()?;
         let (status, location) = (answer.status().as_u16(), answer.headers().get("location").cloned());
         let body = answer.text().await.map_err(cut).ok()?;
-        // What else there is leaves the outcome open: a store is busy, or the host ended.
+        // Any other answer leaves the outcome open: a store is busy, or the host ended.
         assert!(matches!(status, 201 | 409 | 503) || body.is_empty(), "{status} {body}");
         (status == 201).then(|| (location.unwrap().to_str().unwrap()["/orders/".len()..].to_owned(), body))
     };

@@ -1,4 +1,4 @@
-//! The laws of the feed: `OrderStore::events`, read by way of cursors. What it shows while others write is in `late_commits`.
+//! The laws of the feed: `OrderStore::events`, read by cursors. `late_commits` has what it shows while others write.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Stores, assert_just_full, at, change, fresh_client, large_orders, orders, place_all};
 
-/// One who follows the feed of a client, and keeps the highest version of each order.
+/// A consumer that follows a client's feed and keeps the highest version of each order.
 #[derive(Clone)]
 pub struct Consumer {
     client: ClientName,
@@ -63,7 +63,7 @@ pub async fn the_feed_has_the_newest_change_of_each_order_in_the_order_of_the_ch
 
     let confirmed = change(stores, &client, &newer, Status::Confirmed).await.unwrap().unwrap();
     let cancelled = change(stores, &client, &confirmed, Status::Cancelled).await.unwrap().unwrap();
-    // Something that is not made is no event.
+    // A change that is not made is not an event.
     assert_eq!(change(stores, &client, &older, Status::Created).await, Ok(None));
     let after = consumer.page(stores, 100).await;
     let [event] = &after[..] else { panic!("{after:?}") };
@@ -78,7 +78,7 @@ pub async fn the_feed_goes_on_after_any_page(stores: &impl Stores) {
         let mut consumer = Consumer::new(&client);
         let (mut seen, mut pages) = (Vec::new(), 0);
         while seen.len() < all.len() {
-            // One that dies before it has kept a page gets it again.
+            // A consumer that dies before it has kept a page gets it again.
             let again = consumer.clone().page(stores, limit).await;
             let page = consumer.page(stores, limit).await;
             assert_eq!(page, again);
@@ -92,7 +92,7 @@ pub async fn the_feed_goes_on_after_any_page(stores: &impl Stores) {
         // Only transactions of other clients may have ended meanwhile.
         assert_eq!(now.done.xmax, then.done.xmax, "nothing new");
         assert!(now.done.open.iter().all(|xid| then.done.open.contains(xid)), "{then:?} {now:?}");
-        // Where it was full, too, the last page has ended the sweep.
+        // The last page has ended the sweep even if it was full.
         assert_eq!((now.begun, then.begun), (None, None), "{limit}");
     }
 }

@@ -15,7 +15,7 @@ fn record(number: u8, body: &[u8]) -> KeyRecord {
     KeyRecord { fingerprint: Fingerprint([number; 32]), answer }
 }
 
-/// Remembers it, and waits until it is found: it may still be on its way for a while.
+/// Remembers it, and waits until it is found: the write may take a while.
 async fn remember(stores: &impl Stores, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
     let (keys, started) = (stores.keys(), Instant::now());
     keys.remember(client, key, record).await;
@@ -52,7 +52,7 @@ pub async fn another_key_and_another_client_find_nothing(stores: &impl Stores) {
     for other in ["K", "k ", " k", "kk", ":k"] {
         assert_eq!(stores.keys().find(&client, &key(other)).await, None, "{other:?}");
     }
-    // What a client and a key come to when they are joined belongs to nobody else.
+    // A client joined with a key is not another client's key.
     let joined = key(&format!("{}:k", client.as_str()));
     for (client, key) in [(fresh_client(), key("k")), (everyone.clone(), key("k")), (everyone, joined)] {
         assert_eq!(stores.keys().find(&client, &key).await, None, "{client:?} {key:?}");
@@ -86,7 +86,7 @@ pub async fn a_damaged_entry_is_not_found(stores: &impl Stores) {
 
 pub async fn an_entry_copied_from_elsewhere_is_not_found(stores: &impl Stores) {
     let (client, everyone) = (fresh_client(), ClientName::default());
-    // Fresh, since everyone is the same one for every law.
+    // Fresh, since the client without a name is shared by all laws.
     let own = key(client.as_str());
     remember(stores, &client, &own, &record(1, b"{}")).await;
     let entry = stores.entry(&client, &own).await.unwrap();
@@ -104,7 +104,7 @@ pub async fn keys_that_cannot_be_reached_are_not_up_and_find_nothing(stores: &im
     stores.set_reachable(false);
     assert!(!keys.is_up().await);
     assert_eq!(keys.find(&client, &key("k")).await, None);
-    // Its caller is not told, and goes on.
+    // The caller gets no error and continues.
     keys.remember(&client, &key("k"), &record(1, b"{}")).await;
     stores.set_reachable(true);
     assert!(keys.is_up().await);

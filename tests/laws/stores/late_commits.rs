@@ -1,4 +1,4 @@
-//! The laws of the feed while others write: what commits late is not skipped, and nothing waits for it.
+//! The laws of the feed while others write: a late commit is not skipped, and nothing waits for it.
 
 use std::collections::BTreeMap;
 use std::slice;
@@ -14,7 +14,7 @@ pub async fn an_open_transaction_holds_up_no_other_one(stores: &impl Transaction
     place_all(stores, &client, slice::from_ref(&before)).await;
     let mut consumer = Consumer::new(&client);
     assert_eq!(consumer.poll(stores, 1).await, slice::from_ref(&before));
-    // Two orders of one transaction and a change, and then others that commit before it.
+    // Two orders of one transaction and a change, then others that commit before it.
     let mut open = stores.begin_empty().await;
     stores.write(&mut open, &client, Write::Place(&key("later"), &later), false).await;
     stores.write(&mut open, &client, Write::Place(&key("late"), &late), true).await;
@@ -36,7 +36,7 @@ pub async fn what_commits_during_a_sweep_comes_after_it(stores: &impl Transactio
     place_all(stores, &client, &[first.clone(), second.clone(), third.clone()]).await;
     let mut consumer = Consumer::new(&client);
     let mut seen: Vec<Order> = consumer.page(stores, 1).await.into_iter().map(|event| event.order).collect();
-    // Behind its position; one that it has read; one that it has not; and one that did not exist.
+    // One before its position, one that it has read, one that it has not, and one that did not exist.
     stores.end(open, true).await;
     let first_again = change(stores, &client, &first, Status::Confirmed).await.unwrap().unwrap();
     let third_again = change(stores, &client, &third, Status::Cancelled).await.unwrap().unwrap();
@@ -77,7 +77,7 @@ pub async fn a_prepared_transaction_is_an_open_one(stores: &impl Transactions) {
     assert_eq!(consumer.poll(stores, 1).await, slice::from_ref(&late));
 }
 
-/// So it is short, and the same while nothing happens to its client.
+/// So it is short, and does not change while the client's orders do not.
 pub async fn a_cursor_names_the_open_transactions_below_the_last_change_alone(stores: &impl Transactions) {
     let (client, [one, other]) = (fresh_client(), orders());
     let (below, still_below) = (stores.begin_empty().await, stores.begin_empty().await);
@@ -98,7 +98,7 @@ pub async fn a_cursor_names_the_open_transactions_below_the_last_change_alone(st
     stores.end(still_below, false).await;
 }
 
-/// Up to four transactions, each with an order of its own and a change of one that no other one is changing.
+/// Up to four transactions, each with its own order and a change of an order that no other one is changing.
 pub async fn consumers_of_random_transactions_miss_nothing(stores: &impl Transactions) {
     let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("SEED={seed}");
@@ -155,7 +155,7 @@ async fn random_transactions(stores: &impl Transactions, random: &mut fastrand::
                 random.choice(&mut consumers).unwrap().page(stores, limit).await;
             }
         }
-        // Whatever is open, it has what is committed as soon as it is caught up.
+        // Whatever is open, the consumer has what is committed as soon as it is caught up.
         let consumer = random.choice(&mut consumers).unwrap();
         if random.u8(..4) == 0 {
             consumer.poll(stores, 2).await;

@@ -11,7 +11,7 @@ use super::{
 pub async fn a_list_is_newest_first_and_of_its_client(stores: &impl Stores) {
     let ([client, other], all) = ([fresh_client(), fresh_client()], orders::<5>());
     assert_eq!(stores.orders().list(&client, &Filter::default(), 100).await, Ok(Page::default()));
-    // The order of their ids counts, not that in which they come.
+    // The order of their ids counts, not the order in which they are placed.
     for at in [2, 0, 3, 1] {
         let key = key(&at.to_string());
         assert_eq!(place(stores, &client, &key, &all[at]).await, Ok(Placement::Placed));
@@ -85,7 +85,7 @@ pub async fn a_page_ends_where_it_is_full(stores: &impl Stores) {
     assert_eq!([page.orders.as_slice(), &rest.orders].concat(), all);
     assert_eq!((page.next, rest.next), (page.orders.last().map(|order| order.id), None));
     assert_just_full(&page.orders);
-    // The limit of the page counts as well.
+    // The limit of the page applies as well.
     let short = stores.orders().list(&client, &Filter::default(), 2).await;
     assert_eq!(short, Ok(Page { orders: all[..2].to_vec(), next: Some(all[1].id) }));
 }
@@ -103,7 +103,7 @@ pub async fn orders_of_one_status_are_found_however_far_apart_they_are(stores: &
     let mut filter = Filter { customer_id: Some("c-42".into()), status: Some(Status::Confirmed), ..Filter::default() };
     for (orders, next) in [
         (vec![first.clone()], Some(first.id)),
-        // Nothing that matches is among those that this page looks through.
+        // Nothing that matches is among the orders that this page reads.
         (vec![], Some(all[few[1] + 1].id)),
         (vec![second, oldest], None),
     ] {

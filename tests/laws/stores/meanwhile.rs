@@ -1,4 +1,4 @@
-//! The laws of `OrderStore` while others write: what waits, for what, and what comes of it.
+//! The laws of `OrderStore` while others write: which call waits for what, and its outcome.
 
 use std::pin::pin;
 use std::slice;
@@ -13,7 +13,7 @@ use super::{
     sees_waiting, without_waiting,
 };
 
-/// Sees that the client's only order is this one, under the key `k`.
+/// Checks that the client's only order is this one, under the key `k`.
 async fn assert_only(stores: &impl Stores, client: &ClientName, order: &Order) {
     assert_eq!(stores.orders().find_by_key(client, &key("k")).await, Ok(record_of(order)));
     assert_eq!(stores.orders().list(client, &Filter::default(), 100).await.unwrap().orders, slice::from_ref(order));
@@ -26,7 +26,7 @@ pub async fn a_place_waits_for_its_key_and_finds_it_taken_after_the_commit(store
     sees_waiting(placing.as_mut()).await;
     stores.commit(held).await;
     assert_eq!(placing.await, Ok(Placement::KeyTaken));
-    // Already in the next statement.
+    // In the very next statement.
     assert_only(stores, &client, &first).await;
 }
 
@@ -94,14 +94,14 @@ pub async fn a_place_that_waits_too_long_is_told_so_and_writes_nothing(stores: &
     stores.pass_lock_timeout().await;
     let outcome = placing.await;
     assert!(matches!(outcome, Err(StoreError::KeyInUse(_))), "{outcome:?}");
-    // Nor does it write once the key is free.
+    // It does not write once the key is free either.
     stores.abort(held).await;
     assert_eq!(rows_of(stores, &client, &key).await, []);
     assert_eq!(place(stores, &client, &key, &third).await, Ok(Placement::Placed));
     assert_only(stores, &client, &third).await;
 }
 
-/// The row of one whose outcome nobody was told may be there or not. The next place of the key learns which.
+/// If the outcome of a place is unknown, its row may exist or not. The next place of the key shows which.
 async fn assert_settles(stores: &impl Stores, client: &ClientName, unknown: &Order, next: &Order) {
     match place(stores, client, &key("k"), next).await {
         Ok(Placement::Placed) => assert_only(stores, client, next).await,
@@ -136,7 +136,7 @@ pub async fn a_place_that_is_cut_off_is_settled_by_the_next_one(stores: &impl Sh
     assert_settles(stores, &client, &unknown, &next).await;
 }
 
-/// An order that is placed under the key `k`, and its client.
+/// An order placed under the key `k`, and its client.
 async fn placed(stores: &impl Stores) -> (ClientName, Order) {
     let (client, [order]) = (fresh_client(), orders());
     assert_eq!(place(stores, &client, &key("k"), &order).await, Ok(Placement::Placed));

@@ -1,8 +1,8 @@
-//! What holds for any pair of stores: the contracts in `src/stores.rs`, all of them but what they say of time.
+//! What holds for any pair of stores: the contracts in `src/stores.rs`, except for what they promise about time.
 //!
-//! They are asked of the stores in memory, of the real Redis and PostgreSQL, and of the model that `tests/interleavings/` puts
-//! in their place. A test binary that has this as its `laws` gives a [`Stores`] for each, and gets a test for each law by
-//! `laws!`. Every law has a client of its own, so they run side by side over the same stores.
+//! They are checked on the stores in memory, on the real Redis and PostgreSQL, and on the model that `tests/interleavings/`
+//! uses instead. A test binary that has this as its `laws` provides a [`Stores`] for each, and `laws!` makes a test of each
+//! law. Every law has its own client, so all run side by side over the same stores.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -22,15 +22,15 @@ pub mod lists;
 pub mod meanwhile;
 pub mod orders;
 
-/// A pair of stores, and what may befall them.
+/// A pair of stores, and what may happen to them.
 pub trait Stores {
     fn keys(&self) -> &impl AnswerCache;
     fn orders(&self) -> &impl OrderStore;
 
-    /// The bytes that are kept under the client's key.
+    /// The bytes stored under the client's key.
     async fn entry(&self, client: &ClientName, key: &IdempotencyKey) -> Option<Vec<u8>>;
 
-    /// Puts other bytes there, or takes away those that are there.
+    /// Stores other bytes there, or removes them.
     async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>);
 
     /// Places many orders of a client, as fast as it can.
@@ -41,34 +41,34 @@ pub trait Stores {
         place_all(self, client, orders).await;
     }
 
-    /// Cuts off both stores, or leads to them again. A call that is under way when they are cut off never gets its answer.
+    /// Cuts off both stores, or connects them again. A call in flight when they are cut off never gets its answer.
     fn set_reachable(&self, is_reachable: bool);
 }
 
-/// Stores to which others write at the same time. Those in memory are none: a call to them is over before another begins.
+/// Stores to which others write at the same time. The stores in memory are not: a call ends before another begins.
 pub trait SharedStores: Stores {
-    /// The open transaction of somebody else.
+    /// An open transaction of another writer.
     type Held;
 
-    /// Opens one that has written all of this and not committed it. Each of these writes finds what it needs.
+    /// Opens one that has written all of this without committing it. Each of these writes finds the rows that it needs.
     async fn begin(&self, client: &ClientName, writes: &[Write<'_>]) -> Self::Held;
 
     async fn commit(&self, held: Self::Held);
 
     async fn abort(&self, held: Self::Held);
 
-    /// Lets the lock timeout of those who wait pass. Nothing has to be done where time passes by itself.
+    /// Lets the lock timeout of waiting calls pass. Does nothing if time passes by itself.
     async fn pass_lock_timeout(&self) {}
 }
 
-/// Stores with transactions that others write in, as the feed has to see them.
+/// Stores with transactions of other writers, as the feed sees them.
 pub trait Transactions: Stores {
     type Transaction;
 
-    /// Begins one, which has its id.
+    /// Begins one, which gets its id.
     async fn begin_empty(&self) -> Self::Transaction;
 
-    /// Writes in it; `nested` in a subtransaction, after another one that was rolled back.
+    /// Writes in it; if `nested`, in a subtransaction, after another one that was rolled back.
     async fn write(&self, transaction: &mut Self::Transaction, client: &ClientName, write: Write<'_>, nested: bool);
 
     /// Leaves it to the server, without its session.
@@ -80,11 +80,11 @@ pub trait Transactions: Stores {
 #[derive(Clone, Copy)]
 pub enum Write<'a> {
     Place(&'a IdempotencyKey, &'a Order),
-    /// From the version that it has.
+    /// A change from the version that the order has.
     Change(&'a Order, Status),
 }
 
-/// A test for each law of a part, over what the asynchronous function `$stores` gives.
+/// A test for each law of a part, over the stores that the asynchronous function `$stores` returns.
 macro_rules! laws {
     (keys, $stores:ident) => { laws! { keys, $stores:
         nothing_is_found_where_nothing_was_remembered
@@ -167,12 +167,12 @@ pub fn key(text: &str) -> IdempotencyKey {
     IdempotencyKey::parse(quoted.as_bytes()).unwrap()
 }
 
-/// Some moment of 2025, and so many milliseconds.
+/// A moment of 2025, plus this many milliseconds.
 pub fn at(ms: i64) -> Timestamp {
     DateTime::from_timestamp_millis(1_763_899_200_123 + ms).unwrap()
 }
 
-/// Different ones, each newer than the one before.
+/// Distinct ids, each newer than the one before.
 pub fn orders<const N: usize>() -> [Order; N] {
     many_orders(N).try_into().unwrap()
 }
@@ -193,7 +193,7 @@ pub fn many_orders(count: usize) -> Vec<Order> {
     (0..count).map(order).collect()
 }
 
-/// Orders of which a page holds nine.
+/// Orders of such a size that a page holds nine.
 pub fn large_orders<const N: usize>() -> [Order; N] {
     let item = |number: usize| Item { sku: format!("{number:🦀>64}"), quantity: 1, unit_amount: 1 };
     orders().map(|mut order: Order| {
@@ -204,7 +204,7 @@ pub fn large_orders<const N: usize>() -> [Order; N] {
     })
 }
 
-/// Sees that the last one is the one that fills the page.
+/// Checks that the last order is the one that fills the page.
 pub fn assert_just_full(page: &[Order]) {
     let bytes_of = |order: &Order| {
         let comment = order.placed.comment.as_ref().map_or(0, String::len);
@@ -212,7 +212,7 @@ pub fn assert_just_full(page: &[Order]) {
     };
     let bytes: usize = page.iter().map(bytes_of).sum();
     assert!(bytes - page.last().map_or(0, bytes_of) < PAGE_BYTES, "{bytes}");
-    // The spaces that PostgreSQL puts between members are a fiftieth.
+    // The spaces that PostgreSQL inserts between members are a fiftieth.
     assert!(bytes + bytes / 50 >= PAGE_BYTES, "{bytes}");
 }
 
@@ -236,7 +236,7 @@ pub async fn place_all(stores: &impl Stores, client: &ClientName, orders: &[Orde
     }
 }
 
-/// From the version that `order` has, at the moment `at(1000)`.
+/// A change from the version that `order` has, at the moment `at(1000)`.
 pub async fn change(
     stores: &impl Stores,
     client: &ClientName,
@@ -251,20 +251,20 @@ pub fn changed(order: &Order, status: Status) -> Order {
     Order { status, version: order.version + 1, ..order.clone() }
 }
 
-/// All that are placed under the key.
+/// All orders that are placed under the key.
 pub async fn rows_of(stores: &impl Stores, client: &ClientName, key: &IdempotencyKey) -> Vec<Order> {
     let filter = Filter { idempotency_key: Some(key.clone()), ..Filter::default() };
     stores.orders().list(client, &filter, 100).await.unwrap().orders
 }
 
-/// Sees that the call waits, for a while: a statement that does not is over sooner.
+/// Checks that the call waits, for a while: a statement that does not wait ends sooner.
 pub async fn sees_waiting<F: Future<Output: Debug>>(call: Pin<&mut F>) {
     if let Ok(outcome) = tokio::time::timeout(Duration::from_millis(200), call).await {
         panic!("it did not wait: {outcome:?}");
     }
 }
 
-/// The call's outcome, which may not take longer than any lock is held here.
+/// The call's outcome, which must arrive before any lock here is released.
 pub async fn without_waiting<T>(call: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), call).await.expect("it should not wait")
 }

@@ -76,7 +76,7 @@ pub async fn keys_are_compared_byte_by_byte(stores: &impl Stores) {
 
 pub async fn keys_and_orders_of_two_clients_are_apart(stores: &impl Stores) {
     let [one, other] = [fresh_client(), fresh_client()];
-    // Fresh, since everyone is the same one for every law.
+    // Fresh, since the client without a name is shared by all laws.
     let key = key(one.as_str());
     let everyone = ClientName::default();
     let all = orders::<3>();
@@ -97,7 +97,7 @@ pub async fn keys_and_orders_of_two_clients_are_apart(stores: &impl Stores) {
     }
 }
 
-/// An order that stands there, and its client.
+/// An existing order, and its client.
 async fn order_at(stores: &impl Stores, status: Status) -> (ClientName, Order) {
     let (client, [order]) = (fresh_client(), orders());
     place_all(stores, &client, slice::from_ref(&order)).await;
@@ -128,7 +128,7 @@ pub async fn a_change_is_made_from_a_named_version_only(stores: &impl Stores) {
         assert_eq!(stores.orders().find(&client, order.id).await, Ok(Some(order.clone())), "{versions:?}");
     }
     assert_eq!(change(&[7, 2, 1]).await, Ok(Some(changed(&order, Status::Cancelled))));
-    // A repeat of it finds another version.
+    // A repeat of the change finds another version.
     assert_eq!(change(&[2]).await, Ok(None));
 }
 
@@ -156,6 +156,6 @@ pub async fn orders_that_cannot_be_reached_are_unavailable(stores: &impl Stores)
     for error in errors {
         assert!(matches!(error, Some(StoreError::Unavailable(_))), "{error:?}");
     }
-    // Nobody reached it, so nothing was written.
+    // No call reached the store, so nothing was written.
     assert_eq!(store.list(&client, &Filter::default(), 100).await.unwrap().orders, [order]);
 }

@@ -1,5 +1,5 @@
-//! With an asynchronous standby acknowledged orders are lost. They are counted, and the runbook of docs/operations.md keeps
-//! the service from telling of them.
+//! With an asynchronous standby acknowledged orders are lost. The test counts them, and follows the runbook of
+//! docs/operations.md, after which the service shows none of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use super::*;
 use crate::history::{Violation, check};
 use crate::service::redis;
 
-/// Orders that the load leaves alone, so that what becomes of them is certain.
+/// Orders that the load does not touch, so that their outcome is certain.
 const OWN_KEYS: usize = 3_000_000;
 
-/// What an asynchronous standby did not have when it took over.
+/// What the asynchronous standby lacked when it was promoted.
 struct Loss {
-    /// Keys of which a client was told something that is no longer so.
+    /// Keys with an answer that is no longer true.
     keys: BTreeSet<usize>,
-    /// When no host could tell it any more.
+    /// When the last host that could show a lost order was gone.
     until: u64,
 }
 
-/// The orders that clients were told of and that have no row: the id of each, and its key.
+/// The orders that clients were shown and that have no row: the id of each, and its key.
 fn lost_orders<'a>(events: &'a [Event], rows: &[Row]) -> BTreeMap<&'a str, usize> {
     let kept: BTreeSet<_> = rows.iter().map(|row| &*row.id).collect();
     let told = events.iter().filter_map(|event| match &event.answer {
@@ -28,7 +28,7 @@ fn lost_orders<'a>(events: &'a [Event], rows: &[Row]) -> BTreeMap<&'a str, usize
     told.filter(|(id, _)| !kept.contains(id)).collect()
 }
 
-/// Those of the lost orders, and those that refused an order for the sake of one that is lost.
+/// The lost orders themselves, and orders that were refused because of a lost one.
 fn keys_with_a_loss(events: &[Event], rows: &[Row]) -> BTreeSet<usize> {
     let kept: BTreeSet<_> = rows.iter().map(|row| (row.key, row.variant)).collect();
     let refused = events.iter().filter(|event| {
@@ -38,7 +38,7 @@ fn keys_with_a_loss(events: &[Event], rows: &[Row]) -> BTreeSet<usize> {
     lost_orders(events, rows).into_values().chain(refused.map(|event| event.key)).collect()
 }
 
-/// What was said of lost orders before no host could say it any more proves nothing of what came later.
+/// Answers about lost orders from before `until` prove nothing about later ones.
 fn without(losses: &[Loss], mut events: Vec<Event>) -> Vec<Event> {
     for event in &mut events {
         let is_of_a_loss = losses.iter().any(|loss| loss.keys.contains(&event.key) && event.sent < loss.until);
@@ -50,7 +50,7 @@ fn without(losses: &[Loss], mut events: Vec<Event>) -> Vec<Event> {
 }
 
 impl Failovers {
-    /// Places an order of the first client that nobody else places, and waits until Redis has it.
+    /// Places an order of the first client that no other request places, and waits until Redis has it.
     async fn place_own(&self, key: usize) -> String {
         let clients = &self.load.clients;
         let entry = format!("{}-{}:{}:{}", clients.name, self.promotions.len(), NAMES[0], clients.key(key));
@@ -65,7 +65,7 @@ impl Failovers {
         }
     }
 
-    /// Where the feed goes on behind its first event.
+    /// The path of the feed after its first event.
     async fn cursor(&self) -> String {
         let page = self.get("/events?limit=1").await;
         page.headers()["link"].to_str().unwrap().strip_prefix('<').unwrap().split_once('>').unwrap().0.to_owned()
@@ -75,7 +75,7 @@ impl Failovers {
         self.get(path).await.status().as_u16()
     }
 
-    /// "Restore, and a failover with loss" in docs/operations.md, while the load goes on.
+    /// "Restore, and a failover with loss" in docs/operations.md, while the load continues.
     async fn follow_the_runbook(&mut self) {
         let prefix = format!("{}-{}", self.load.clients.name, self.promotions.len()).leak();
         for host in &mut self.hosts {
@@ -100,7 +100,7 @@ async fn what_an_asynchronous_standby_loses_is_counted_and_with_a_new_prefix_nob
         let promoted = storm.load.clients.tick();
         let killed = storm.fail_over().await;
 
-        // The ghost: with the old prefix the answer names an order that is gone, and a consumer would miss what is new.
+        // With the old prefix the answer names an order that is gone, and a consumer would miss new ones.
         for url in &storm.load.clients.urls {
             let answer = storm.load.clients.place(url, own_key, Variant::A).await;
             assert!(matches!(&answer, Answer::Order { replayed: true, id, .. } if *id == own), "{answer:?}");
@@ -124,7 +124,7 @@ async fn what_an_asynchronous_standby_loses_is_counted_and_with_a_new_prefix_nob
             event.sent > promoted && gone.contains_key(&**id)
         };
         ghosts += events.iter().filter(is_ghost).count();
-        // By the rules of a synchronous standby each of them is a violation.
+        // By the rules for a synchronous standby each of them is a violation.
         let broken: BTreeSet<_> = check(&events, &rows).iter().map(Violation::key).collect();
         assert!(gone.values().all(|key| broken.contains(key)), "{gone:?} {broken:?}");
         losses.push(Loss { keys: keys_with_a_loss(&events, &rows), until });

@@ -1,5 +1,5 @@
 //! Failovers under load: the primary is killed, its standby takes over, and a new standby is made, again and again.
-//! With a synchronous standby nothing is lost. What an asynchronous one loses is in `loss`.
+//! With a synchronous standby nothing is lost. `loss` shows what an asynchronous one loses.
 
 mod loss;
 mod pair;
@@ -22,20 +22,20 @@ const PREFIX: &str = "SPIN_VARIABLE_REDIS_KEY_PREFIX";
 const CLIENTS: usize = 16;
 /// Keys in play at one time: few, so that requests meet at the same key.
 const HOT_KEYS: usize = 9;
-/// The primary stays for so long, and what the standby gets for the last part of it stalls.
+/// How long the primary runs; in the last part of it the changes for the standby stall.
 const LIFE_MS: Range<u64> = 300..1500;
 const STALL_MS: Range<u64> = 50..300;
-/// From the kill to the first new order.
+/// The limit from the kill to the first new order.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The clients of both hosts, which go on through all failovers.
+/// The clients of both hosts, which continue through all failovers.
 struct Load {
     clients: Clients,
     newest: AtomicUsize,
     is_over: AtomicBool,
-    /// When the primary was killed, until an order is placed that was sent after it.
+    /// The kill of the primary, until an order that was sent after it is placed.
     killed: Mutex<Option<Instant>>,
-    /// From each kill to that order.
+    /// The time from each kill to that order.
     silences: Mutex<Vec<Duration>>,
 }
 
@@ -50,7 +50,7 @@ impl Load {
         })
     }
 
-    /// Most requests go to keys that others send too, and every sixth begins a new one.
+    /// Most requests use keys that others send too; every sixth starts a new one.
     async fn client(self: Arc<Self>, mut random: fastrand::Rng) {
         while !self.is_over.load(Ordering::SeqCst) {
             let url = &self.clients.urls[random.usize(..self.clients.urls.len())];
@@ -83,7 +83,7 @@ impl Load {
     }
 }
 
-/// What the seed draws, and how long each failover took.
+/// The draws of the seed, and how long each failover took.
 struct Failovers {
     kind: &'static str,
     seed: u64,
@@ -93,7 +93,7 @@ struct Failovers {
     load: Arc<Load>,
     clients: Vec<JoinHandle<()>>,
     promotions: Vec<Duration>,
-    /// From each kill until there was a standby again that had everything.
+    /// The time from each kill until there was a complete standby again.
     alone: Vec<Duration>,
 }
 
@@ -107,7 +107,7 @@ impl Failovers {
             ("SPIN_VARIABLE_PG_ADDRESS", format!("postgres://127.0.0.1:{}", pair.address.port)),
             ("SPIN_VARIABLE_CLIENTS", setting_of_clients()),
             (PREFIX, format!("{name}-0")),
-            // Whether Redis answers is chance on a busy machine, and a ghost comes from nowhere else.
+            // On a busy machine it is chance whether Redis answers, and only Redis could name a lost order.
             ("SPIN_VARIABLE_REDIS_DEADLINE_MS", "5000".to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name, &*value.leak()));
@@ -124,7 +124,7 @@ impl Failovers {
         tokio::time::sleep(Duration::from_millis(self.random.u64(range))).await;
     }
 
-    /// Until the new primary has placed an order. Gives the moment of the kill.
+    /// Waits until the new primary has placed an order. Returns the moment of the kill.
     async fn fail_over(&mut self) -> Instant {
         let killed = Instant::now();
         *self.load.killed.lock().unwrap() = Some(killed);
@@ -140,7 +140,7 @@ impl Failovers {
         self.alone.push(killed.elapsed());
     }
 
-    /// Ends the load and settles every key, so that all that Redis has to tell is told.
+    /// Ends the load and settles every key, so that Redis has given every answer that it has.
     async fn settle(&mut self) -> Vec<Row> {
         self.load.is_over.store(true, Ordering::SeqCst);
         for client in self.clients.drain(..) {
@@ -172,7 +172,7 @@ impl Failovers {
         assert!(self.hosts.iter().all(|host| host.traps().is_empty()));
     }
 
-    /// Something of the first client's, from the first host, once PostgreSQL is asked for it.
+    /// A path of the first client on the first host that needs PostgreSQL.
     async fn get(&self, path: &str) -> reqwest::Response {
         let clients = &self.load.clients;
         loop {

@@ -1,4 +1,4 @@
-//! A primary and its standby, with the schema, the roles and the passwords of the storm's PostgreSQL, whose copies they are.
+//! A primary and its standby: copies of the storm's PostgreSQL, with its schema, roles and passwords.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown};
@@ -11,11 +11,11 @@ use tokio::process::{Child, Command};
 use crate::proxy::Proxy;
 use crate::service::{connect, free_port, superuser, variable};
 
-/// What the standby calls itself.
+/// The standby's application_name.
 const STANDBY: &str = "standby";
 const LOG: &str = "target/storm-postgres.log";
 
-/// A PostgreSQL with a folder of its own. Both are gone when it is dropped.
+/// A PostgreSQL with its own folder. Both are deleted when it is dropped.
 struct Server {
     port: u16,
     folder: PathBuf,
@@ -23,11 +23,11 @@ struct Server {
 }
 
 impl Server {
-    /// A copy of the server behind that port, running: its standby, or another primary.
+    /// A running copy of the server on that port: its standby, or another primary.
     async fn copy_of(port: u16, is_standby: bool) -> Self {
         let sql = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";
         let programs = PathBuf::from(superuser().await.query_one(sql, &[]).await.unwrap().get::<_, String>(0));
-        // PostgreSQL refuses to run as root: whoever runs the storm's runs this one, in a folder that this user can reach.
+        // PostgreSQL refuses to run as root, so the user of the storm's server runs this one, in a folder it can reach.
         let data = fs::metadata(variable("PG_DATA")).unwrap();
         let (parent, own_port) = (PathBuf::from(variable("FAILOVER_DIR")), free_port());
         chown(&parent, Some(data.uid()), Some(data.gid())).unwrap();
@@ -50,9 +50,9 @@ impl Server {
         let settings = [
             "listen_addresses=127.0.0.1",
             "max_connections=400",
-            // In its folder, so that a killed server leaves none in the system.
+            // The socket is in its folder, so that a killed server leaves none in the system.
             "dynamic_shared_memory_type=mmap",
-            // A standby that is promoted in the moment in which it loses its primary waits for so long first; 5 s by default.
+            // A standby that is promoted at the moment it loses its primary waits this long first; 5 s by default.
             "wal_retrieve_retry_interval=500ms",
         ];
         for setting in settings {
@@ -75,7 +75,7 @@ impl Server {
         connect(&superuser_url(self.port)).await
     }
 
-    /// `kill -9` to all its processes, as when their machine is lost.
+    /// `kill -9` to all its processes, as if their machine were lost.
     fn kill(&self) {
         let Some(pid) = self.process.id() else { return };
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -83,7 +83,7 @@ impl Server {
             r#"kill -KILL "$@""#,
             &[&[&*pid.to_string()], &*children.split_whitespace().collect::<Vec<_>>()].concat(),
         );
-        // The one piece of memory that outlives it. Its number is the last one of the seventh line.
+        // The only memory that outlives it. Its number is the last one in the seventh line.
         let notes = fs::read_to_string(self.folder.join("postmaster.pid")).unwrap_or_default();
         if let Some(memory) = notes.lines().nth(6).and_then(|line| line.split_whitespace().last()) {
             shell(r#"ipcrm -m "$1""#, &[memory]);
@@ -110,9 +110,9 @@ fn superuser_url(port: u16) -> String {
 pub struct Pair {
     primary: Server,
     standby: Server,
-    /// The address that the service knows.
+    /// The address that the service uses.
     pub address: Proxy,
-    /// The standby's way to the primary.
+    /// The standby's path to the primary.
     replication: Proxy,
     is_synchronous: bool,
 }
@@ -127,8 +127,8 @@ impl Pair {
         pair
     }
 
-    /// Until the standby has all that was acknowledged, and if it is synchronous will have all that is from now on.
-    /// Before that the primary is alone: nothing but this makes a second failover as harmless as the first one.
+    /// Waits until the standby has everything that was acknowledged, and, if it is synchronous, will have everything to come.
+    /// Before that the primary is alone: only this wait makes a second failover as harmless as the first.
     async fn wait_for_standby(&self) {
         let superuser = self.primary.superuser().await;
         let is_there = async |state: &str, end: &str| {
@@ -145,27 +145,27 @@ impl Pair {
             superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
             state = "sync";
             wait_until("it is synchronous", async || is_there(state, "0/0").await).await;
-            // The checkpointer tells the sessions whether to wait, and reads its settings before it makes a checkpoint. So
-            // behind this one no commit is acknowledged that does not wait.
+            // The checkpointer tells the sessions whether to wait, and reads its settings before a checkpoint. So after this
+            // checkpoint every acknowledged commit has waited.
             superuser.batch_execute("CHECKPOINT").await.unwrap();
         }
         let end: String = superuser.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await.unwrap().get(0);
         wait_until("it has everything", async || is_there(state, &end).await).await;
     }
 
-    /// From now on the standby gets nothing.
+    /// From now on the standby receives nothing.
     pub fn stall_replication(&self) {
         self.replication.stall();
     }
 
-    /// The primary's machine is lost, and all connections with it; what was on its way to the standby is lost too.
+    /// The primary's machine is lost, with all connections and everything that the standby has not received.
     pub fn kill_primary(&self) {
         self.primary.kill();
         self.replication.refuse();
         self.address.refuse();
     }
 
-    /// Makes the standby the primary and moves the address to it.
+    /// Promotes the standby and moves the address to it.
     pub async fn promote(&mut self) {
         let promote = "SELECT pg_promote()";
         assert!(self.standby.superuser().await.query_one(promote, &[]).await.unwrap().get::<_, bool>(0));
@@ -174,7 +174,7 @@ impl Pair {
         self.address.pass();
     }
 
-    /// Makes the old primary a standby of the new one. Nothing of what it alone had is left.
+    /// Makes the old primary a standby of the new one. What only it had is lost.
     pub async fn replace_standby(&mut self) {
         self.replication.lead_to(self.primary.address());
         self.replication.pass();
@@ -182,7 +182,7 @@ impl Pair {
         self.wait_for_standby().await;
     }
 
-    /// The owner of the orders, at the primary.
+    /// A connection of the orders' owner to the primary.
     pub async fn owner(&self) -> tokio_postgres::Client {
         let here = format!(":{}/", self.primary.port);
         connect(&variable("DATABASE_URL").replace(&format!(":{}/", variable("PG_PORT")), &here)).await
