@@ -161,7 +161,7 @@ async fn a_refused_request_leaves_its_key_unused() {
 }
 
 #[tokio::test]
-async fn a_store_failure_is_stored_nowhere_and_says_nothing_of_the_inside() {
+async fn a_store_failure_is_not_stored_and_reveals_nothing_internal() {
     let app = TestApp::default();
     for (failure, status, slug, retry_after) in [
         (StoreError::Unavailable("secret".into()), 503, "store-unavailable", "1"),
@@ -380,7 +380,7 @@ async fn only_three_moves_are_allowed() {
 }
 
 #[tokio::test]
-async fn a_change_that_is_no_change_never_reaches_the_store() {
+async fn a_malformed_change_never_reaches_the_store() {
     let app = TestApp::default();
     let location = header(&app.place("k", ORDER).await, "location").to_owned();
     let statements = app.orders.statements.get();
@@ -515,7 +515,7 @@ async fn head_answers_as_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn with_a_setting_that_does_not_parse_only_the_orders_are_away() {
+async fn with_a_setting_that_does_not_parse_only_the_orders_are_unavailable() {
     let app = TestApp::default();
     app.invalid_setting.set(Some("pg_address"));
     for path in ["/", "/healthz", "/openapi.yaml", "/problems/", "/problems/internal"] {

@@ -109,7 +109,7 @@ async fn a_token_names_the_client_and_comes_before_all_else() {
 }
 
 #[tokio::test]
-async fn a_field_may_be_unknown_but_not_missing_and_not_there_twice() {
+async fn a_field_may_be_unknown_but_neither_missing_nor_doubled() {
     let queue = Queue::new();
     let (key, order) = (("key", &b"k"[..]), ("order", ORDER.as_bytes()));
     for (fields, slug) in [
@@ -131,7 +131,7 @@ async fn a_field_may_be_unknown_but_not_missing_and_not_there_twice() {
 }
 
 #[tokio::test]
-async fn a_command_that_comes_twice_or_over_http_too_places_one_order() {
+async fn a_command_sent_twice_or_also_over_http_places_one_order() {
     let queue = Queue::new();
     let first = at_once(queue.app.place("k", ORDER)).into_body();
     for _ in 0..3 {

@@ -12,7 +12,7 @@ fn is_late(call: &TimedCall) -> bool {
 }
 
 #[test]
-fn a_ring_tells_those_that_are_late_and_the_next_one_follows() {
+fn a_ring_wakes_late_calls_and_the_next_one_follows() {
     let (timer, start) = (Timer::new(), Instant::now());
     let at = |ms| start + Duration::from_millis(ms);
     let [early, late] = [100, 600].map(|ms| timer.watch(at(ms)));
@@ -34,7 +34,7 @@ fn a_call_that_ended_is_not_waited_for() {
 }
 
 #[test]
-fn a_ring_that_was_set_anew_is_left_to_whoever_set_it() {
+fn a_ring_that_was_set_again_is_left_to_the_later_one() {
     let (timer, start) = (Timer::new(), Instant::now());
     let at = |ms| start + Duration::from_millis(ms);
     let call = timer.watch(at(50));
@@ -45,7 +45,7 @@ fn a_ring_that_was_set_anew_is_left_to_whoever_set_it() {
 }
 
 #[test]
-fn a_ring_that_nobody_kept_is_replaced() {
+fn a_ring_that_was_cut_is_replaced() {
     let (timer, start) = (Timer::new(), Instant::now());
     let at = |ms| start + Duration::from_millis(ms);
     let stranded = timer.watch(at(100));
@@ -59,7 +59,7 @@ fn a_ring_that_nobody_kept_is_replaced() {
 }
 
 #[test]
-fn a_call_that_is_due_already_is_rung_for_once() {
+fn a_call_that_is_already_due_is_rung_for_once() {
     let (timer, start) = (Timer::new(), Instant::now());
     let now = start + Duration::from_millis(7);
     let call = timer.watch(start);

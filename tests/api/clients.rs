@@ -63,7 +63,7 @@ async fn one_key_of_two_clients_is_two_orders() {
 
 /// Every path to an order, tried by both clients on an order of each.
 #[tokio::test]
-async fn no_way_leads_to_an_order_of_another_client() {
+async fn no_path_leads_to_an_order_of_another_client() {
     let app = app();
     for client in ["a", "b"] {
         // Two orders, so that the list has a second page.
@@ -121,7 +121,7 @@ async fn an_entry_copied_to_another_client_is_a_miss() {
 }
 
 #[tokio::test]
-async fn nobody_without_a_token_is_told_anything() {
+async fn a_request_without_a_token_learns_nothing() {
     let app = app();
     let location = header(&place(&app, "a", "k", ORDER).await, "location").to_owned();
     let statements = app.orders.statements.get();
@@ -168,7 +168,7 @@ async fn nobody_without_a_token_is_told_anything() {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_parse_let_nobody_in() {
+async fn clients_that_do_not_parse_admit_no_request() {
     let app = TestApp::default();
     app.invalid_setting.set(Some("clients"));
     assert_problem(&app.place("k", ORDER).await, 500, "internal");

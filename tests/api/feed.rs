@@ -41,7 +41,7 @@ async fn an_event_is_a_cloudevent_with_the_order_as_the_change_left_it() {
 }
 
 #[tokio::test]
-async fn a_consumer_follows_the_link_for_ever() {
+async fn a_consumer_can_follow_the_link_forever() {
     let app = TestApp::default();
     let empty = app.get("/events?limit=2").await;
     assert_eq!((events(&empty).len(), header(&empty, "retry-after")), (0, "1"));

@@ -13,7 +13,7 @@ fn order() -> Bytes {
 }
 
 #[tokio::test]
-async fn a_collection_with_a_slash_behind_it_is_an_unknown_path() {
+async fn a_collection_with_a_trailing_slash_is_an_unknown_path() {
     let app = TestApp::default();
     for method in ["POST", "GET", "DELETE"] {
         let request = Request::builder().method(method).uri("/orders/").body(Bytes::new()).unwrap();
@@ -44,7 +44,7 @@ async fn a_body_with_a_coding_is_refused_whatever_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_content_type_that_is_given_twice_is_none() {
+async fn a_content_type_that_is_given_twice_is_refused() {
     let app = TestApp::default();
     let twice = post().header("content-type", "application/json").body(order()).unwrap();
     assert_problem(&app.send(twice).await, 415, "unsupported-media-type");
@@ -118,7 +118,7 @@ async fn a_link_repeats_the_query_in_the_clients_spelling() {
 }
 
 #[tokio::test]
-async fn an_empty_page_leads_on_where_none_of_many_orders_matches() {
+async fn an_empty_page_leads_on_if_none_of_many_orders_matches() {
     let app = TestApp::default();
     app.place("oldest", ORDER).await;
     let location = format!("/orders/{}", Uuid::from_u128(1));
@@ -136,7 +136,7 @@ async fn an_empty_page_leads_on_where_none_of_many_orders_matches() {
 }
 
 #[tokio::test]
-async fn a_page_ends_where_it_grows_large_and_the_next_one_goes_on() {
+async fn a_page_ends_when_it_grows_large_and_the_next_one_continues() {
     let app = TestApp::default();
     let item = format!(r#"{{"sku":"{}","quantity":1,"unitAmount":1}}"#, "€".repeat(64));
     let large = format!(r#"{{"customerId":"c","currency":"RUB","items":[{}]}}"#, vec![item; 100].join(","));
@@ -164,7 +164,7 @@ async fn a_page_ends_where_it_grows_large_and_the_next_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_read_under_if_match_is_answered_for_that_version_alone() {
+async fn a_read_with_if_match_is_answered_for_that_version_only() {
     let app = TestApp::default();
     let location = header(&app.place("k", ORDER).await, "location").to_owned();
     for (if_match, if_none_match, status) in [
@@ -208,7 +208,7 @@ async fn a_read_under_if_match_is_answered_for_that_version_alone() {
 
 /// A client that waits with `Expect: 100-continue` gets these answers without sending a body.
 #[tokio::test]
-async fn what_the_head_decides_comes_before_the_body_is_asked_for() {
+async fn what_the_head_decides_is_answered_before_the_body_is_requested() {
     let app = TestApp::default();
     let asked_for = || Err(Problem::Internal("the body was asked for".into()));
     let json = |request: http::request::Builder| request.header("content-type", "application/json");
@@ -269,7 +269,7 @@ async fn an_answer_lists_a_hundred_faults_and_counts_all() {
 }
 
 #[tokio::test]
-async fn every_answer_says_how_long_it_may_be_kept_and_what_it_is() {
+async fn every_answer_states_how_long_it_may_be_kept_and_its_media_type() {
     let app = TestApp::default();
     let placed = app.place("k", ORDER).await;
     let location = header(&placed, "location").to_owned();

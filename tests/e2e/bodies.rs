@@ -38,7 +38,7 @@ fn assert_problem(answer: &str, status: u16, slug: &str) {
 }
 
 #[tokio::test]
-async fn a_body_that_would_be_in_vain_is_not_asked_for() {
+async fn a_body_that_is_not_needed_is_not_requested() {
     // Longer than the test: nothing here may wait for it.
     let app = TestApp::start_with(&[("SPIN_VARIABLE_BODY_DEADLINE_MS", "60000")]).await;
     let expect = "Expect: 100-continue\r\nContent-Length: 100\r\n";
@@ -77,7 +77,7 @@ async fn a_body_that_would_be_in_vain_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_body_that_does_not_arrive_is_awaited_until_its_deadline_only() {
     let app = start().await;
     let length = format!("Content-Length: {}\r\n", ORDER.len());
     for (sent, more) in [("", &*length), (&ORDER[..40], &length), ("5\r\nabcde\r\n", "Transfer-Encoding: chunked\r\n")]
@@ -108,7 +108,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn two_hundred_bodies_that_never_come_hold_nobody_up() {
+async fn two_hundred_bodies_that_never_arrive_delay_no_other_client() {
     const STALLED: usize = 200;
     /// For another client's request meanwhile, on a busy machine.
     const LONGEST: Duration = Duration::from_millis(1000);
@@ -160,7 +160,7 @@ async fn a_body_that_is_too_large_is_read_over_up_to_16_mib() {
 
 /// A stranger may send as much and as slowly as it likes: the answer comes at once, or after a second at the latest.
 #[tokio::test]
-async fn a_stranger_is_answered_without_its_body() {
+async fn a_request_without_a_token_is_answered_without_its_body() {
     const CLIENT: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let app =
         TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", CLIENT), ("SPIN_VARIABLE_BODY_DEADLINE_MS", "10000")]).await;
@@ -238,7 +238,7 @@ async fn a_chunked_body_is_read_to_its_last_chunk_whatever_length_it_claims() {
 }
 
 #[tokio::test]
-async fn an_order_is_created_when_its_request_is_whole() {
+async fn created_at_is_the_moment_when_the_whole_request_has_arrived() {
     let app = TestApp::start().await;
     let key = fresh_key();
     let mut client = connect(&app).await;
@@ -258,7 +258,7 @@ async fn an_order_is_created_when_its_request_is_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_a_read_brings_is_no_part_of_the_next_request() {
+async fn the_body_of_a_get_is_not_part_of_the_next_request() {
     let app = TestApp::start().await;
     for more in ["Content-Length: 5\r\n\r\nabcde", "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"] {
         let mut client = connect(&app).await;
@@ -271,7 +271,7 @@ async fn a_body_that_a_read_brings_is_no_part_of_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_query_and_a_condition_are_judged_alike_behind_the_host() {
+async fn a_query_and_a_condition_pass_the_host_unchanged() {
     let app = TestApp::start().await;
     for query in ["idempotencyKey=a+b", "limit=%2B5", "limit=05", "customerId=%ff", "customerId=%zz"] {
         app.get(&format!("/orders?{query}")).await.assert_problem(400, "invalid-parameter");

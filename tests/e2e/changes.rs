@@ -61,7 +61,7 @@ async fn fifty_changes_at_once_from_one_version_make_one_change() {
 }
 
 #[tokio::test]
-async fn two_clients_that_change_one_order_come_to_one_end_whoever_is_first() {
+async fn two_clients_that_change_one_order_reach_one_end_in_either_order() {
     let app = TestApp::start().await;
     for _ in 0..10 {
         let location = app.place(&fresh_key(), ORDER).await.header("location").to_owned();

@@ -65,7 +65,7 @@ async fn insert_copies(owner: &tokio_postgres::Client, count: i32) -> Vec<String
 }
 
 #[tokio::test]
-async fn the_feed_shows_each_order_and_then_its_newest_change_behind_the_others() {
+async fn the_feed_shows_each_order_and_then_its_newest_change_after_the_others() {
     let database = Database::create().await;
     let app = start(&database).await;
     let empty = app.feed_page("/events?limit=2").await;
@@ -158,7 +158,7 @@ async fn run(program: &[&str], url: &str) -> String {
 }
 
 #[tokio::test]
-async fn orders_that_were_loaded_into_another_server_are_read_on_from_the_beginning() {
+async fn orders_that_were_loaded_into_another_server_are_read_from_the_beginning() {
     let (database, server) = (Database::create().await, PrivatePostgres::start().await);
     let app = start(&database).await;
     // Far ahead of the new server's transactions.

@@ -32,7 +32,7 @@ fn body_of(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn the_host_says_by_itself_that_it_is_well_and_what_it_serves() {
+async fn the_host_itself_reports_its_health_and_what_it_serves() {
     let app = TestApp::start().await;
     let health = app.get("/.well-known/spin/health").await;
     assert_eq!((health.status, &*health.body), (200, "OK"));
@@ -293,7 +293,7 @@ async fn an_instance_that_works_is_given_no_other_request() {
 /// PostgreSQL reports an error among the rows after it has sent some: the host has those rows, and reports the error after
 /// them.
 #[tokio::test]
-async fn a_statement_that_fails_among_its_rows_is_no_shorter_answer() {
+async fn a_statement_that_fails_among_its_rows_is_an_error() {
     let database = Database::create().await;
     // Sorted rows are sent once all are read, so the error precedes the first. Rows from the index are sent before the error.
     for is_by_index in [false, true] {
@@ -317,7 +317,7 @@ async fn a_statement_that_fails_among_its_rows_is_no_shorter_answer() {
 }
 
 #[tokio::test]
-async fn a_statement_that_is_cancelled_is_no_empty_answer() {
+async fn a_cancelled_statement_is_an_error() {
     let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "60000")]).await;
     let location = app.place(&fresh_key(), ORDER).await.header("location").to_owned();
     let holder = owner().await;

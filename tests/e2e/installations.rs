@@ -129,7 +129,7 @@ async fn a_database_that_lacks_a_migration_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_missing_right_table_or_column_is_unavailable_until_it_is_there() {
+async fn without_a_right_a_table_or_a_column_the_service_is_unavailable_until_it_exists() {
     let database = Database::create().await;
     let (app, owner) =
         (database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await, database.owner().await);
@@ -218,7 +218,7 @@ async fn a_role_with_a_password_full_of_punctuation_reaches_postgresql() {
 }
 
 #[tokio::test]
-async fn a_setting_that_does_not_parse_takes_only_the_orders_away() {
+async fn a_setting_that_does_not_parse_makes_only_the_orders_unavailable() {
     let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "soon")]).await;
     for path in ["/", "/healthz", "/openapi.yaml", "/problems/"] {
         assert_eq!(app.get(path).await.status, 200, "{path}");

@@ -213,7 +213,7 @@ async fn no_command_is_lost_with_a_redis_that_writes_before_it_answers() {
 }
 
 #[tokio::test]
-async fn the_intake_ends_when_redis_goes_away_and_goes_on_where_it_was() {
+async fn the_intake_ends_when_redis_goes_away_and_continues_where_it_was() {
     let mut intake = Intake::start().await;
     // Nothing listens any more, and the process reports it with its exit status.
     let _: Result<(), _> = redis::cmd("SHUTDOWN").arg("NOSAVE").query_async(&mut intake.redis.clone()).await;
@@ -259,7 +259,7 @@ async fn a_full_redis_loses_no_command() {
 }
 
 #[tokio::test]
-async fn a_stream_of_thousands_is_drained_by_one_ring_and_empty_then() {
+async fn one_ring_drains_a_stream_of_thousands() {
     let intake = Intake::start().await;
     let keys = fresh_keys(3000);
     let customer = fresh_key();

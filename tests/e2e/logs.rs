@@ -140,7 +140,7 @@ async fn a_failure_is_logged_with_its_cause() {
 }
 
 #[tokio::test]
-async fn a_silent_redis_is_told_of_once() {
+async fn a_silent_redis_is_logged_once() {
     // Accepts a connection and sends nothing.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = redis_address(silent.local_addr().unwrap().port());

@@ -156,7 +156,7 @@ async fn a_key_reused_with_another_order_is_refused() {
 }
 
 #[tokio::test]
-async fn a_duplicate_that_waited_too_long_is_told_to_come_again() {
+async fn a_duplicate_that_waited_too_long_gets_409_and_retry_after() {
     let app = TestApp::start().await;
     let (key, model) = (fresh_key(), fresh_key());
     app.place(&model, ORDER).await;
@@ -276,7 +276,7 @@ async fn the_list_finds_orders_by_customer_key_and_status() {
 }
 
 #[tokio::test]
-async fn a_page_ends_where_it_grows_large_and_the_next_one_goes_on() {
+async fn a_page_ends_when_it_grows_large_and_the_next_one_continues() {
     let app = TestApp::start().await;
     let customer = fresh_key();
     let item = format!(r#"{{"sku":"{}","quantity":1,"unitAmount":1}}"#, "€".repeat(64));

@@ -100,7 +100,7 @@ async fn liar(lie: watch::Receiver<Lie>, told: Arc<AtomicUsize>) -> u16 {
 }
 
 #[tokio::test]
-async fn a_redis_that_lies_breaks_off_or_says_nothing_changes_no_answer() {
+async fn a_redis_that_lies_breaks_off_or_is_silent_changes_no_answer() {
     let lies: [Lie; 13] = [
         (b"", false),
         (b"", true),
@@ -148,7 +148,7 @@ fn of_version(version: u8, key: &str, entry: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_wrong_entry_is_no_answer_and_is_written_anew() {
+async fn a_wrong_entry_is_ignored_and_written_again() {
     let app = TestApp::start_with(&[PATIENT]).await;
     let mut redis = redis().await;
     let other_order = ORDER.replace("59900", "59901");

@@ -76,7 +76,7 @@ fn address(app: &TestApp) -> &str {
 }
 
 #[tokio::test]
-async fn bodies_that_come_slowly_place_their_orders_and_hold_nobody_up() {
+async fn slow_bodies_place_their_orders_and_delay_no_other_client() {
     // More than the pool has PostgreSQL connections, so that the other requests would lack those that slow clients held.
     const SLOW: usize = 64 + 16;
     // The stores' deadlines do not include the wait for the body.
@@ -121,7 +121,7 @@ async fn bodies_that_come_slowly_place_their_orders_and_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn answers_that_are_read_slowly_come_whole_and_hold_nobody_up() {
+async fn slowly_read_answers_arrive_whole_and_delay_no_other_client() {
     // As many as one instance serves at once.
     const SLOW: usize = 16;
     /// More than Linux buffers for a socket that is not read (`tcp_wmem`: 4 MiB), so the rest waits in the component.

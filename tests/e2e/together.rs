@@ -47,7 +47,7 @@ async fn place_all(app: &TestApp, keys: &[String]) -> Vec<Answer> {
 const TOGETHER: usize = 12;
 
 #[tokio::test]
-async fn a_group_is_one_transaction_and_a_key_that_was_taken_before_is_told_apart() {
+async fn a_batch_is_one_transaction_and_a_key_that_was_taken_before_is_detected() {
     let app = TestApp::start_with(&[PATIENT]).await;
     // Redis does not know the keys, so the repeats go to PostgreSQL with the others.
     app.redis.refuse();

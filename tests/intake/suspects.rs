@@ -80,7 +80,7 @@ async fn a_command_that_ends_its_instance_comes_after_all_others_and_ends_it_alo
 
 /// Whatever the position of the killer among the commands that it takes down, each of them is finally settled.
 #[tokio::test]
-async fn a_command_that_ends_its_instance_holds_no_other_one_up_for_ever() {
+async fn a_command_that_ends_its_instance_delays_no_other_one_forever() {
     for place in [0, 1, 7, 15, 19] {
         let queue = Queue::new();
         let ids: Vec<_> = (0..20).map(|at| queue.place(&format!("k-{at}"), ORDER)).collect();
@@ -193,7 +193,7 @@ async fn a_page_of_keys_in_use_does_not_hide_the_next_page() {
 }
 
 #[tokio::test]
-async fn an_instance_that_dies_after_any_call_leaves_nothing_behind() {
+async fn an_instance_that_dies_after_any_call_leaves_nothing_unsettled() {
     let commands = |queue: &Queue| {
         (0..20).for_each(|at| _ = queue.place(&format!("k-{}", at % 15), ORDER));
     };

@@ -169,7 +169,7 @@ proptest! {
     #![proptest_config(config(500))]
 
     #[test]
-    fn an_order_is_accepted_by_the_contracts_table_alone(json in nearly_order()) {
+    fn an_order_is_accepted_by_the_contracts_table_only(json in nearly_order()) {
         let text = json.text();
         laws::body(text.as_bytes());
         let parsed = NewOrder::parse(text.as_bytes());

@@ -47,7 +47,7 @@ proptest! {
     }
 
     #[test]
-    fn a_second_key_behind_a_quoted_one_is_seen(text in key_text(), parameters in PARAMETERS, other in key_text()) {
+    fn a_second_key_after_a_quoted_one_is_detected(text in key_text(), parameters in PARAMETERS, other in key_text()) {
         for between in [",", ", ", " , ", " ", ""] {
             let spelled = format!("{}{parameters}{between}{}", laws::quoted(&text), laws::quoted(&other));
             prop_assert!(IdempotencyKey::parse(spelled.as_bytes()).is_err(), "{}", spelled);
@@ -55,7 +55,7 @@ proptest! {
     }
 
     #[test]
-    fn a_backslash_stands_before_a_quote_or_a_backslash_alone(
+    fn a_backslash_escapes_only_a_quote_or_a_backslash(
         before in key_text(), escaped in r"[ !#-\[\]-~]", after in key_text(),
     ) {
         let quoted = laws::quoted(&format!("{before}{after}"));
@@ -104,7 +104,7 @@ proptest! {
 
     /// The end of the key and the beginning of the record are separated.
     #[test]
-    fn a_record_is_no_record_of_a_longer_or_shorter_key(record in record(), key in "[!#-+--~]{2,255}") {
+    fn a_record_does_not_decode_for_a_longer_or_shorter_key(record in record(), key in "[!#-+--~]{2,255}") {
         let (long, short) = (IdempotencyKey::parse(key.as_bytes()), IdempotencyKey::parse(&key.as_bytes()[..key.len() - 1]));
         let (long, short) = (long.unwrap(), short.unwrap());
         prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &short, &record.encode(&ClientName::default(), &long)), None);

@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_no_reason_to_fail(
+    fn any_bytes_are_answered(
         method in method(),
         target in target(),
         key in prop_oneof![Just(b"k".to_vec()), vec(any::<u8>(), 0..9)],

@@ -20,7 +20,7 @@ async fn refusal(words: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn what_a_redis_says_itself_costs_no_connection() {
+async fn an_error_of_redis_itself_costs_no_connection() {
     let stream = format!("refusals-{:x}", fastrand::u64(..));
     let no_group = ["XREADGROUP", "GROUP", "g", "c", "STREAMS", &stream, ">"];
     for command in [&["NONSENSE"][..], &["GET"], &no_group, &["EVALSHA", "0000", "0"], &["SET", "a", "b", "EX", "0"]] {

@@ -20,7 +20,7 @@ impl Drop for Silence<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creates_are_as_fast_while_redis_says_nothing() {
+async fn creates_are_as_fast_while_redis_is_silent() {
     let seconds = Duration::from_secs(setting("SILENCE_SECONDS", 6).max(3));
     let host = Host::start("silence", None, &[]).await;
     let http = client();

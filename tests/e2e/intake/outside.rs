@@ -56,7 +56,7 @@ async fn a_missing_right_or_column_settles_no_command() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_too_large_to_be_read_keeps_no_other_one_waiting() {
+async fn a_command_that_is_too_large_to_be_read_delays_no_other_one() {
     let intake = Intake::start_with(&[("SPIN_VARIABLE_REDIS_DEADLINE_MS", "100")]).await;
     let large = intake.add(&[("key", b"large"), ("order", &vec![b' '; 100_000_000])]).await;
     for keys in [fresh_keys(20), fresh_keys(20)] {

@@ -25,7 +25,7 @@ async fn remember(stores: &impl Stores, client: &ClientName, key: &IdempotencyKe
     }
 }
 
-pub async fn nothing_is_found_where_nothing_was_remembered(stores: &impl Stores) {
+pub async fn nothing_is_found_if_nothing_was_remembered(stores: &impl Stores) {
     assert_eq!(stores.keys().find(&fresh_client(), &key("k")).await, None);
 }
 
@@ -59,7 +59,7 @@ pub async fn another_key_and_another_client_find_nothing(stores: &impl Stores) {
     }
 }
 
-pub async fn what_was_lost_is_not_found_and_can_be_remembered_anew(stores: &impl Stores) {
+pub async fn what_was_lost_is_not_found_and_can_be_remembered_again(stores: &impl Stores) {
     let client = fresh_client();
     remember(stores, &client, &key("k"), &record(1, b"{}")).await;
     stores.set_entry(&client, &key("k"), None).await;

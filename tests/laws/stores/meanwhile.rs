@@ -73,7 +73,7 @@ pub async fn of_many_places_of_a_key_at_once_one_is_placed(stores: &impl SharedS
     assert_only(stores, &client, order).await;
 }
 
-pub async fn what_is_not_committed_is_seen_by_nobody(stores: &impl SharedStores) {
+pub async fn what_is_not_committed_is_invisible(stores: &impl SharedStores) {
     let (client, [order]) = (fresh_client(), orders());
     let held = stores.begin(&client, &[Write::Place(&key("k"), &order)]).await;
     assert_eq!(without_waiting(stores.orders().find(&client, order.id)).await, Ok(None));
@@ -86,7 +86,7 @@ pub async fn what_is_not_committed_is_seen_by_nobody(stores: &impl SharedStores)
     assert_only(stores, &client, &order).await;
 }
 
-pub async fn a_place_that_waits_too_long_is_told_so_and_writes_nothing(stores: &impl SharedStores) {
+pub async fn a_place_that_waits_too_long_fails_and_writes_nothing(stores: &impl SharedStores) {
     let (client, key, [first, second, third]) = (fresh_client(), key("k"), orders());
     let held = stores.begin(&client, &[Write::Place(&key, &first)]).await;
     let mut placing = pin!(place(stores, &client, &key, &second));

@@ -87,11 +87,11 @@ pub enum Write<'a> {
 /// A test for each law of a part, over the stores that the asynchronous function `$stores` returns.
 macro_rules! laws {
     (keys, $stores:ident) => { laws! { keys, $stores:
-        nothing_is_found_where_nothing_was_remembered
+        nothing_is_found_if_nothing_was_remembered
         a_record_is_found_byte_for_byte
         the_last_one_remembered_is_found
         another_key_and_another_client_find_nothing
-        what_was_lost_is_not_found_and_can_be_remembered_anew
+        what_was_lost_is_not_found_and_can_be_remembered_again
         a_damaged_entry_is_not_found
         an_entry_copied_from_elsewhere_is_not_found
         keys_that_cannot_be_reached_are_not_up_and_find_nothing
@@ -99,13 +99,13 @@ macro_rules! laws {
     (orders, $stores:ident) => { laws! { orders, $stores:
         a_key_is_placed_once
         an_order_is_found_as_it_was_placed
-        a_key_is_answered_for_ever_as_its_first_request_was
+        a_key_is_always_answered_as_its_first_request_was
         a_key_without_a_row_is_unavailable
         keys_are_compared_byte_by_byte
-        keys_and_orders_of_two_clients_are_apart
-        a_change_goes_where_the_status_may_go_and_raises_the_version_by_one
+        keys_and_orders_of_two_clients_are_separate
+        a_change_makes_an_allowed_move_and_raises_the_version_by_one
         a_change_is_made_from_a_named_version_only
-        what_is_not_there_is_not_changed
+        a_missing_order_is_not_changed
         orders_that_cannot_be_reached_are_unavailable
     } };
     (lists, $stores:ident) => { laws! { lists, $stores:
@@ -128,8 +128,8 @@ macro_rules! laws {
         of_those_that_wait_for_a_key_one_is_placed_after_the_abort
         a_place_of_another_key_does_not_wait
         of_many_places_of_a_key_at_once_one_is_placed
-        what_is_not_committed_is_seen_by_nobody
-        a_place_that_waits_too_long_is_told_so_and_writes_nothing
+        what_is_not_committed_is_invisible
+        a_place_that_waits_too_long_fails_and_writes_nothing
         a_place_whose_caller_left_is_settled_by_the_next_one
         a_place_that_is_cut_off_is_settled_by_the_next_one
         a_change_waits_and_writes_nothing_after_the_commit

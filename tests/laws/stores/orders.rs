@@ -46,7 +46,7 @@ pub async fn an_order_is_found_as_it_was_placed(stores: &impl Stores) {
     assert_eq!(stores.orders().find(&client, Uuid::from_u128(fastrand::u128(..))).await, Ok(None));
 }
 
-pub async fn a_key_is_answered_for_ever_as_its_first_request_was(stores: &impl Stores) {
+pub async fn a_key_is_always_answered_as_its_first_request_was(stores: &impl Stores) {
     let (client, [order]) = (fresh_client(), orders());
     place_all(stores, &client, slice::from_ref(&order)).await;
     let mut now = order.clone();
@@ -74,7 +74,7 @@ pub async fn keys_are_compared_byte_by_byte(stores: &impl Stores) {
     }
 }
 
-pub async fn keys_and_orders_of_two_clients_are_apart(stores: &impl Stores) {
+pub async fn keys_and_orders_of_two_clients_are_separate(stores: &impl Stores) {
     let [one, other] = [fresh_client(), fresh_client()];
     // Fresh, since the client without a name is shared by all laws.
     let key = key(one.as_str());
@@ -109,7 +109,7 @@ async fn order_at(stores: &impl Stores, status: Status) -> (ClientName, Order) {
     (client, order)
 }
 
-pub async fn a_change_goes_where_the_status_may_go_and_raises_the_version_by_one(stores: &impl Stores) {
+pub async fn a_change_makes_an_allowed_move_and_raises_the_version_by_one(stores: &impl Stores) {
     for (from, to) in STATUSES.into_iter().flat_map(|from| STATUSES.map(|to| (from, to))) {
         let (client, order) = order_at(stores, from).await;
         let expected = to.sources().contains(&from).then(|| changed(&order, to));
@@ -132,7 +132,7 @@ pub async fn a_change_is_made_from_a_named_version_only(stores: &impl Stores) {
     assert_eq!(change(&[2]).await, Ok(None));
 }
 
-pub async fn what_is_not_there_is_not_changed(stores: &impl Stores) {
+pub async fn a_missing_order_is_not_changed(stores: &impl Stores) {
     let (client, [order]) = (fresh_client(), orders());
     assert_eq!(change(stores, &client, &order, Status::Confirmed).await, Ok(None));
     assert_eq!(stores.orders().find(&client, order.id).await, Ok(None));

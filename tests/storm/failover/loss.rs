@@ -87,7 +87,7 @@ impl Failovers {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_asynchronous_standby_loses_is_counted_and_with_a_new_prefix_nobody_tells_of_it() {
+async fn what_an_asynchronous_standby_loses_is_counted_and_hidden_by_a_new_prefix() {
     let mut storm = Failovers::start("asynchronous").await;
     let (mut losses, mut lost, mut ghosts) = (Vec::<Loss>::new(), Vec::new(), 0);
     for number in 0..setting("FAILOVERS", 2) as usize {
