@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Checks the pages: words that have a plainer one, links and anchors that lead nowhere, and how long each page is.
+Checks the comments of the other files for the same words.
 
-Prints `file:line: what it found: what to write instead`. An argument is another folder with pages.
+Prints `file:line: what it found: what to write instead`. An argument is another checkout, or a folder with pages.
 """
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,12 @@ WORDS = {"README.md": 900, "CONTRIBUTING.md": 650, "CHANGELOG.md": 450, "deploy/
          "docs/queues.md": 1600, "docs/architecture.md": 2600, "docs/operations.md": 3000, "docs/reliability.md": 2300,
          "docs/performance.md": 1100, "docs/upstream.md": 700, "docs/homework.ru.md": 900}
 ALL_WORDS, README_LINES = 16000, 140
+# What a comment begins with, after the start of the line or white space; in a mutant, its description.
+COMMENTS = {ending: re.compile(rf"(?:^|\s)(?:{mark})(.*)") for endings, mark in {
+    ".rs .mjs .cjs": "//[/!]? ", ".sql .lua": "-- ", ".py": '# |"""', ".sh .yaml .yml .toml .conf .env": "# ", ".patch": "Mutant: ",
+}.items() for ending in endings.split()}
+# Comments that are still to be rewritten.
+UNCHECKED = ("src/", "tests/interleavings/", "tests/proxy/", "tests/queues/")
 # What stays out of the prose, and what to write instead.
 INSTEAD = {re.compile(rf"(?<![-\w])({habit})(?![-\w])", re.I): instead for habit, instead in {
     r"(?<!lag )(?<!lags )behind(?! (an?|the)? ?(load balancer|ingress|firewall|gateway|pgbouncer|prox))": "after",
@@ -42,13 +50,28 @@ def faults(name):
             if not page.exists() or (anchor and anchor not in anchors(page)):
                 yield f"{number}: {target}{'#' * bool(anchor)}{anchor}: no such page or heading"
         if name not in ("CHANGELOG.md", "docs/homework.ru.md"):
-            for habit, instead in INSTEAD.items():
-                yield from (f"{number}: {found[0]}: {instead}" for found in habit.finditer(re.sub(r"\]\([^)]*\)", "]", line)))
+            yield from habits(number, re.sub(r"\]\([^)]*\)", "]", line))
+
+
+def habits(number, text):
+    for habit, instead in INSTEAD.items():
+        yield from (f"{number}: {found[0]}: {instead}" for found in habit.finditer(text))
+
+
+def comment_faults(name):
+    for number, line in enumerate((root / name).read_text().split("\n"), 1):
+        if comment := COMMENTS[Path(name).suffix].search(line):
+            yield from habits(number, re.sub(r"`[^`]*`", "", comment[1]))
 
 
 root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 pages = sorted({*WORDS, *(str(page.relative_to(root)) for page in root.glob("docs/*.md"))})
 found = [f"{name}:{fault}" for name in pages for fault in faults(name)]
+files = subprocess.run(["git", "-C", root, "ls-files"], capture_output=True, text=True, check=False).stdout.split()
+# A symbolic link is skipped: its file is checked under its own name, or unchecked.
+sources = [name for name in files if Path(name).suffix in COMMENTS and not name.startswith(UNCHECKED)
+           and (root / name).is_file() and not (root / name).is_symlink()]
+found += [f"{name}:{fault}" for name in sources for fault in comment_faults(name)]
 # README has its own limit, in lines.
 words = sum(len((root / name).read_text().split()) for name in pages if name != "README.md")
 print(*found, f"prose: {words} words beside README, of which {ALL_WORDS} are allowed", sep="\n")

@@ -145,7 +145,7 @@ impl Pair {
             superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
             state = "sync";
             wait_until("it is synchronous", async || is_there(state, "0/0").await).await;
-            // The checkpointer tells the sessions whether to wait, and reads its settings before a checkpoint. So after this
+            // The checkpointer decides whether sessions wait, and reads its settings before a checkpoint. So after this
             // checkpoint every acknowledged commit has waited.
             superuser.batch_execute("CHECKPOINT").await.unwrap();
         }
