@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs everything that has to be green, the quick parts first.
+# Runs every check and test, the quick parts first.
 # It tests on the bundled host, and then on Spin if a new enough one is on the PATH. RUNTIME=bundled or RUNTIME=spin chooses
 # one: Spin runs all but the tests that make a host call fail, and the bundled host is then not built.
 # The stores are the machine's own, or those that POSTGRES and VALKEY choose (scripts/services.sh).
