@@ -1,8 +1,8 @@
 """Where a request's time goes: one client, and a relay in front of each store that notes when bytes pass.
 
-Run it by `scripts/bench.sh anatomy`. It prints one table per kind of request: what was waited for, in order, with
 Run it with `scripts/bench.sh anatomy`. It prints one table per kind of request: what was waited for, in order, with
 the median over many requests. The relay itself costs two wake-ups per call, which the first line shows: compare the
+steps with each other, and take throughput from the bench.
 """
 
 import argparse

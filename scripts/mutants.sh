@@ -197,7 +197,7 @@ kill_by() { # mutant, test
     run_test "${test[@]}"
     if [ "$outcome" = late ] && ! hangs "$name"; then
         tail -n 30 "$copy/test.log" >&2
-        fail "$name: the test neither passed nor failed within $test_seconds s. Run it where the machine is not busy; if it hangs by design, say so in the patch: Hangs: yes"
+        fail "$name: the test neither passed nor failed within $test_seconds s. Run it where the machine is not busy; if it hangs by design, add the line Hangs: yes to its patch"
     fi
     [ "$outcome" != passed ] || { say "$name: SURVIVED cargo test ${test[*]}"; return 1; }
     # The shortest schedule, if it has one.

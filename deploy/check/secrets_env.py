@@ -1,6 +1,6 @@
 """python -m check.secrets_env FILE EXAMPLE: checks that kubectl reads secrets.env as its author meant it.
 
-Kustomize takes each value as it stands: no shell reads the file, so a quote or a space is a part of a password.
+Kustomize uses each value as it is: no shell reads the file, so a quote or a space would be part of a password.
 """
 
 import re

@@ -1,6 +1,6 @@
 """python portable.py OPENAPI: checks that tools for other languages can use the contract.
 
-The module `models` is what datamodel-codegen made of it: each example of the contract has to be a value of its model.
+datamodel-codegen generated the module `models` from it: each example of the contract must be a value of its model.
 """
 
 import sys
