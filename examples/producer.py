@@ -25,7 +25,7 @@ def place(store, command, timeout):
     sent = store.xadd(COMMANDS, command)
     # The ring wakes the intake up. The stream keeps the command even if no intake hears it.
     if not store.publish(DOORBELL, "ring"):
-        print(f"producer: nobody listens on {DOORBELL}; the command waits in the stream", file=sys.stderr)
+        print(f"producer: no intake listens on {DOORBELL}; the command waits in the stream", file=sys.stderr)
     until = time.monotonic() + timeout
     while (left := until - time.monotonic()) > 0:
         found = store.xread({RESULTS: last}, block=max(1, int(1000 * min(left, RING_AGAIN_SECONDS))))

@@ -101,7 +101,7 @@ async fn a_replay_survives_the_loss_of_redis_and_heals_it() {
         assert_replay_of(&app.place("k", ORDER).await, &first);
         let statements = app.orders.statements.get();
         assert_replay_of(&app.place("k", ORDER).await, &first);
-        assert_eq!(app.orders.statements.get(), statements, "the entry was written anew");
+        assert_eq!(app.orders.statements.get(), statements, "the entry was written again");
     }
     app.keys.is_down.set(true);
     assert_replay_of(&app.place("k", ORDER).await, &first);

@@ -70,7 +70,7 @@ begin "the collection runs on newman 5 and 6.0"
 # These have no pm.execution; everything else that the scripts call was tried on both.
 contains_not "$(cat postman/order.postman_collection.json)" pm.execution
 
-begin "without kubectl, where PyPI has none, the refusal says what to install"
+begin "without kubectl, where PyPI has none, the refusal names what to install"
 play kubectl <<<'exit 1'
 play uname <<<'echo Linux aarch64'
 mkdir -p "$folder/clone/.local/verify-deploy"

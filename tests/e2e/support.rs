@@ -53,7 +53,7 @@ impl Service {
         let mut process = process.expect("`make test` builds it");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = loop {
-            let line = lines.next_line().await.unwrap().expect("it says where it serves");
+            let line = lines.next_line().await.unwrap().expect("its address");
             if let Some(url) = line.strip_prefix("Serving ") {
                 break url.to_owned();
             }

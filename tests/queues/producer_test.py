@@ -114,7 +114,7 @@ class Producer(unittest.TestCase):
     def test_without_an_intake_it_says_so_and_how_to_go_on(self):
         done = self.produce("--key", "k-2", "--timeout", "0.2")
         self.assertEqual(done.returncode, 1)
-        self.assertIn("nobody listens on orders:doorbell", done.stderr)
+        self.assertIn("no intake listens on orders:doorbell", done.stderr)
         self.assertIn("no result in 0.2 s", done.stderr)
         self.assertIn("--key k-2", done.stderr)
         with Intake(self.store):

@@ -144,7 +144,7 @@ async fn a_redis_that_is_too_old_is_named_in_the_log() {
             }
         }
     };
-    let said = tokio::time::timeout(SETTLES_WITHIN, said).await.expect("it says so");
+    let said = tokio::time::timeout(SETTLES_WITHIN, said).await.expect("the log line");
     assert!(said.contains("the intake needs Redis 6.2 or newer") && said.contains("syntax error"), "{said}");
     end(&intake);
 }

@@ -132,7 +132,7 @@ pub async fn listen(manifest: &Path, variables: &[(&'static str, String)]) -> Ch
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let mut said = Vec::new();
     while !said.last().is_some_and(|line: &String| line.contains("/orders:doorbell: [intake]")) {
-        said.push(lines.next_line().await.unwrap().expect("it says where it listens"));
+        said.push(lines.next_line().await.unwrap().expect("its address"));
     }
     assert!(said.iter().any(|line| line.starts_with("Active Channels on 127.0.0.1:")), "{said:?}");
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

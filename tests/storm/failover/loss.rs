@@ -111,8 +111,8 @@ async fn what_an_asynchronous_standby_loses_is_counted_and_hidden_by_a_new_prefi
         storm.follow_the_runbook().await;
         let until = storm.load.clients.tick();
         assert_eq!(storm.status(&cursor).await, 410);
-        let anew = storm.place_own(own_key).await;
-        assert_eq!((anew != own, storm.status(&format!("/orders/{anew}")).await), (true, 200));
+        let placed_again = storm.place_own(own_key).await;
+        assert_eq!((placed_again != own, storm.status(&format!("/orders/{placed_again}")).await), (true, 200));
 
         let events = without(&losses, storm.load.events());
         let rows = storm.load.clients.rows(&storm.pair.owner().await).await;
