@@ -140,7 +140,7 @@ def markdown(result):
     world, settings = result["world"], result["settings"]
     versions = ", ".join(f"{name} {value}" for name, value in world["versions"].items())
     rounds = (
-        f"{settings['rounds']} interleaved rounds of {settings['seconds']} s, each load of a service behind "
+        f"{settings['rounds']} interleaved rounds of {settings['seconds']} s, each load of a service after "
         f"{settings['warm_up']} s of warm-up, of which errors and the slowest answer count"
     )
     soak = f"one load of {settings['soak_seconds']} s, three replays for each create, 64 clients"
