@@ -230,7 +230,7 @@ impl World {
         let service = self.serve(rule.into_iter().chain(scenario.delays()).collect()).await;
 
         if scenario == Scenario::NextOne {
-            // Whatever becomes of it: the rule may be about this one.
+            // With any outcome: the rule may concern this one.
             self.send(&service, &fresh_key(), ORDER).await;
         }
         let together = (0..scenario.requests()).map(|_| self.send(&service, &key, ORDER));

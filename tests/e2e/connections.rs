@@ -125,7 +125,7 @@ async fn no_session_is_kept_across_a_failure() {
     database.drop().await;
 }
 
-/// A session that breaks while it is kept, or with its statement, costs a second try: never an error, and never a second order.
+/// A kept session that breaks, before its statement or in it, costs a second try, but never an error or a second order.
 #[tokio::test]
 async fn a_kept_session_that_is_lost_costs_no_request() {
     let app = TestApp::start().await;
@@ -144,8 +144,8 @@ async fn a_kept_session_that_is_lost_costs_no_request() {
     }
 }
 
-/// The second try finds the key taken, by the first. On a session that was not kept there is no second try, but `503`: so
-/// until some were.
+/// The second try finds that the first one took the key. Without a kept session the answer is `503` instead of a second
+/// try, so the test repeats until a session was kept.
 #[tokio::test]
 async fn an_order_whose_commit_a_lost_session_did_not_confirm_is_the_requests_own() {
     let (app, started) = (TestApp::start().await, Instant::now());
@@ -164,7 +164,7 @@ async fn an_order_whose_commit_a_lost_session_did_not_confirm_is_the_requests_ow
     }
 }
 
-/// Sent again, it could be refused because of its own first try.
+/// If it were sent again, its own first try could make the second one fail.
 #[tokio::test]
 async fn a_change_whose_commit_was_not_confirmed_is_not_sent_again() {
     let app = TestApp::start().await;
