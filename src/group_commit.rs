@@ -37,7 +37,7 @@ pub struct GroupCommit<T, R>(RefCell<Queue<T, R>>);
 
 struct Queue<T, R> {
     waiting: VecDeque<Rc<Seat<T, R>>>,
-    on_the_way: Vec<Rc<Seat<T, R>>>,
+    in_flight: Vec<Rc<Seat<T, R>>>,
     /// The leader that the queue waits for.
     leader: Option<Rc<Seat<T, R>>>,
     /// Whether the last batch had more than one item.
@@ -53,12 +53,12 @@ struct Seat<T, R> {
 enum Stage<R> {
     /// Until it has a result or is first in the queue; the waker for then.
     Waits(Option<Waker>),
-    Told(Written<R>),
+    Settled(Written<R>),
 }
 
 impl<T, R> Default for GroupCommit<T, R> {
     fn default() -> Self {
-        Self(RefCell::new(Queue { waiting: VecDeque::new(), on_the_way: Vec::new(), leader: None, is_busy: false }))
+        Self(RefCell::new(Queue { waiting: VecDeque::new(), in_flight: Vec::new(), leader: None, is_busy: false }))
     }
 }
 
@@ -78,27 +78,27 @@ impl<T: Groupable, R> GroupCommit<T, R> {
         if let Some(written) = poll_fn(|context| request.poll_turn(context)).await {
             return written;
         }
-        let mut group = Group::led_by(self, &request.seat);
+        let mut batch = Batch::led_by(self, &request.seat);
         if self.0.borrow().is_busy {
             linger.await;
         }
-        group.take_those_who_wait();
-        let mut results = pin!(statement(group.seats.iter().map(|seat| seat.item.clone()).collect()));
+        batch.take_the_queue();
+        let mut results = pin!(statement(batch.seats.iter().map(|seat| seat.item.clone()).collect()));
         let mut patience = pin!(patience);
         let mut is_patient = true;
         let results = poll_fn(|context| {
             let poll = results.as_mut().poll(context);
             if poll.is_pending() && is_patient && patience.as_mut().poll(context).is_ready() {
                 is_patient = false;
-                group.step_aside();
+                batch.step_aside();
             }
             poll
         });
-        for (seat, result) in group.seats.iter().zip(results.await.into_iter().flatten()) {
-            seat.tell(Written::Done(result));
+        for (seat, result) in batch.seats.iter().zip(results.await.into_iter().flatten()) {
+            seat.settle(Written::Done(result));
         }
-        drop(group);
-        request.told()
+        drop(batch);
+        request.result()
     }
 
     /// The next leader may have left by the time it wakes; leaving, it wakes the one after it.
@@ -121,14 +121,14 @@ impl<T, R> Seat<T, R> {
         }
     }
 
-    fn tell(&self, written: Written<R>) {
-        if let Stage::Waits(Some(waker)) = self.stage.replace(Stage::Told(written)) {
+    fn settle(&self, written: Written<R>) {
+        if let Stage::Waits(Some(waker)) = self.stage.replace(Stage::Settled(written)) {
             waker.wake();
         }
     }
 
-    fn is_told(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Told(_))
+    fn is_settled(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Settled(_))
     }
 }
 
@@ -141,7 +141,7 @@ struct Writer<'a, T: Groupable, R> {
 impl<'a, T: Groupable, R> Writer<'a, T, R> {
     fn enqueue(commit: &'a GroupCommit<T, R>, item: T) -> Option<Self> {
         let mut queue = commit.0.borrow_mut();
-        if queue.waiting.iter().chain(&queue.on_the_way).any(|other| other.item.collides_with(&item)) {
+        if queue.waiting.iter().chain(&queue.in_flight).any(|other| other.item.collides_with(&item)) {
             return None;
         }
         let seat = Rc::new(Seat { item, stage: RefCell::new(Stage::Waits(None)) });
@@ -151,8 +151,8 @@ impl<'a, T: Groupable, R> Writer<'a, T, R> {
 
     /// Its result, or `None` when it is its turn to lead.
     fn poll_turn(&self, context: &Context<'_>) -> Poll<Option<Written<R>>> {
-        if self.seat.is_told() {
-            return Poll::Ready(Some(self.told()));
+        if self.seat.is_settled() {
+            return Poll::Ready(Some(self.result()));
         }
         let queue = self.commit.0.borrow();
         if queue.leader.is_none() && queue.waiting.front().is_some_and(|first| Rc::ptr_eq(first, &self.seat)) {
@@ -162,9 +162,9 @@ impl<'a, T: Groupable, R> Writer<'a, T, R> {
         Poll::Pending
     }
 
-    fn told(&self) -> Written<R> {
+    fn result(&self) -> Written<R> {
         match self.seat.stage.replace(Stage::Waits(None)) {
-            Stage::Told(written) => written,
+            Stage::Settled(written) => written,
             Stage::Waits(_) => Written::Unknown,
         }
     }
@@ -179,22 +179,22 @@ impl<T: Groupable, R> Drop for Writer<'_, T, R> {
 }
 
 /// A batch, the leader first. When it is dropped, every request without a result is told that the batch failed.
-struct Group<'a, T: Groupable, R> {
+struct Batch<'a, T: Groupable, R> {
     commit: &'a GroupCommit<T, R>,
     leader: Rc<Seat<T, R>>,
     seats: Vec<Rc<Seat<T, R>>>,
 }
 
-impl<'a, T: Groupable, R> Group<'a, T, R> {
+impl<'a, T: Groupable, R> Batch<'a, T, R> {
     fn led_by(commit: &'a GroupCommit<T, R>, leader: &Rc<Seat<T, R>>) -> Self {
         commit.0.borrow_mut().leader = Some(leader.clone());
         Self { commit, leader: leader.clone(), seats: Vec::new() }
     }
 
-    fn take_those_who_wait(&mut self) {
+    fn take_the_queue(&mut self) {
         let mut queue = self.commit.0.borrow_mut();
         self.seats = queue.waiting.drain(..).collect();
-        queue.on_the_way.extend_from_slice(&self.seats);
+        queue.in_flight.extend_from_slice(&self.seats);
         queue.is_busy = self.seats.len() > 1;
     }
 
@@ -209,12 +209,12 @@ impl<'a, T: Groupable, R> Group<'a, T, R> {
     }
 }
 
-impl<T: Groupable, R> Drop for Group<'_, T, R> {
+impl<T: Groupable, R> Drop for Batch<'_, T, R> {
     fn drop(&mut self) {
-        for seat in self.seats.iter().filter(|seat| !seat.is_told()) {
-            seat.tell(Written::Unknown);
+        for seat in self.seats.iter().filter(|seat| !seat.is_settled()) {
+            seat.settle(Written::Unknown);
         }
-        self.commit.0.borrow_mut().on_the_way.retain(|seat| !self.is_own(seat));
+        self.commit.0.borrow_mut().in_flight.retain(|seat| !self.is_own(seat));
         self.step_aside();
     }
 }
