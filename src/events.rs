@@ -1,11 +1,11 @@
-//! The feed: what became of orders, as CloudEvents 1.0.
+//! The feed: changes of orders, as CloudEvents 1.0.
 //!
 //! There is no outbox table and no relay. Each order carries the id of the transaction that changed it last, and the feed
 //! reads the orders by it. So of several changes of an order only the newest may be shown. A consumer that keeps the highest
-//! version of each order ends in the same state whatever it missed, saw twice or saw out of order.
+//! version of each order reaches the same state whatever it missed, saw twice or saw out of order.
 //!
-//! What a consumer must not miss is what was not visible when it looked last, and a snapshot of PostgreSQL says exactly that.
-//! So a cursor is a snapshot, and no transaction that stays open holds up the changes of another one.
+//! A consumer must not miss what was not visible when it last looked, and a snapshot of PostgreSQL shows exactly that.
+//! So a cursor is a snapshot, and no open transaction holds up the changes of another one.
 
 use chrono::SecondsFormat;
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub async fn read_events(
         }
         let had_begun = sweep.begun.is_some();
         let next = Cursor { epoch: page.epoch, sweep: cursor::sweep_after(sweep, &page) };
-        // All that was left of a sweep was changed meanwhile, so it is in the next one, which begins here.
+        // The rest of the sweep was changed meanwhile, so it is in the next one, which begins here.
         if page.events.is_empty() && had_begun {
             sweep = next.sweep;
             continue;

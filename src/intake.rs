@@ -1,8 +1,8 @@
-//! Orders by a queue: a command in a stream is what a `POST /orders` is over HTTP, and gets the same answer.
+//! Orders through a queue: a command in a stream corresponds to a `POST /orders` over HTTP, and gets the same answer.
 //!
 //! A command takes four writes, in this order: the order in PostgreSQL, its result in the other stream, then its deletion
 //! and its acknowledgement. A crash between two of them leaves the command pending. It is taken again later: if it is still
-//! in the stream, the protocol finds the order that is there; if it is deleted, it is forgotten.
+//! in the stream, the protocol finds the existing order; if it was deleted, it is forgotten.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -25,24 +25,24 @@ pub use drain::drain;
 
 mod drain;
 
-/// The stream that producers write to. Also how the log calls it, where it names the route of a request.
+/// The stream that producers write to. In the log it is the route of such a request.
 pub const COMMANDS: &str = "orders:commands";
-/// The stream that they read what came of it from.
+/// The stream from which producers read the results.
 pub const RESULTS: &str = "orders:results";
 /// About how many results are kept.
 pub const KEPT_RESULTS: i64 = 100_000;
 
-/// Overdue commands that a round begins with.
+/// Overdue commands at the beginning of a round.
 pub const PAGE: usize = 100;
-/// The oldest Redis that tells what is overdue: `XPENDING` has `IDLE` since then.
+/// The oldest Redis that can list overdue commands: `XPENDING` has `IDLE` since then.
 pub const OLDEST_REDIS: &str = "6.2";
 
-/// Where a command stands in its stream: milliseconds and a number.
+/// A command's position in its stream: milliseconds and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandId(u64, u64);
 
 impl CommandId {
-    /// Reads `milliseconds-number`.
+    /// Parses `milliseconds-number`.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (ms, number) = str::from_utf8(text).ok()?.split_once('-')?;
         Some(Self(ms.parse().ok()?, number.parse().ok()?))
@@ -66,7 +66,7 @@ pub struct Command {
     pub deliveries: i64,
 }
 
-/// A command that somebody took and never acknowledged.
+/// A command that a consumer took and did not acknowledge in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue {
     /// Its place in the stream.
@@ -75,12 +75,12 @@ pub struct Overdue {
     pub deliveries: i64,
 }
 
-/// What the stream of results says of a command.
+/// A command's entry in the stream of results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandResult {
     /// The command that it answers. Producers match on it: a key may be another client's too, or be used again.
     pub command: CommandId,
-    /// Whose command it was. Empty in an open service, and if the token was refused.
+    /// The client that sent the command. Empty in an open service, and if the token was refused.
     pub client: ClientName,
     /// The field `key` as it was sent, if it is a valid key.
     pub key: Option<String>,
@@ -88,12 +88,12 @@ pub struct CommandResult {
     pub status: u16,
     /// Its body.
     pub body: Bytes,
-    /// Whether it is the first answer again.
+    /// Whether it is a replay of the first answer.
     pub is_replay: bool,
 }
 
 impl CommandResult {
-    /// Names and values as the stream has them. All are text, since many producers decode whatever they read.
+    /// Names and values as the stream has them. All are text, since many producers decode everything they read.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let key = self.key.iter().map(|key| ("key", key.clone()));
         [("command", self.command.to_string()), ("client", self.client.as_str().to_owned())]
@@ -112,26 +112,26 @@ impl CommandResult {
 /// [`claim`](Self::claim) may be due to the one command that it was to read.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait Commands {
-    /// The next one that no consumer was given yet.
+    /// The next command that was not delivered to any consumer.
     async fn next(&self) -> Result<Option<Command>, StoreError>;
 
-    /// Of those that were given to a consumer, longer ago than [`overdue_after`], and not acknowledged: the first [`PAGE`]
-    /// after `after`, or of all, by their place in the stream. It includes deleted ones.
+    /// Commands that were delivered longer ago than [`overdue_after`] and not acknowledged: the first [`PAGE`] after `after`,
+    /// or of all, by their position in the stream. Includes deleted ones.
     async fn overdue(&self, after: Option<CommandId>) -> Result<Vec<Overdue>, StoreError>;
 
-    /// Takes an overdue one. `None` if another consumer took it, or if it was deleted: then it is no longer pending.
+    /// Takes an overdue command. `None` if another consumer took it, or if it was deleted: then it is no longer pending.
     async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError>;
 
-    /// Tells the producer.
+    /// Sends the result to the producer.
     async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError>;
 
-    /// Removes the command from the stream, and no other one.
+    /// Removes this command, and no other, from the stream.
     async fn delete(&self, id: CommandId) -> Result<(), StoreError>;
 
-    /// Says that the command is done with: it is no longer pending.
+    /// Marks the command as done: it is no longer pending.
     async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError>;
 
-    /// For the operator.
+    /// Logs a condition for the operator.
     fn report(&self, event: &str, cause: &str);
 }
 
@@ -140,7 +140,7 @@ pub fn overdue_after(settings: &Settings) -> Duration {
     3 * settings.redis_deadline + 2 * settings.pg_deadline + Duration::from_secs(1)
 }
 
-/// Answers a command as the `POST` that says the same.
+/// Answers a command like the corresponding `POST`.
 pub async fn answer<K: AnswerCache, O: OrderStore>(
     backing: &Backing<'_, K, O>,
     command: &Command,
@@ -152,20 +152,20 @@ pub async fn answer<K: AnswerCache, O: OrderStore>(
     *head.uri_mut() = Uri::from_static("/orders");
     let headers = head.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
-    // A field that is there twice is a header that is there twice, and is refused as such.
+    // A repeated field becomes a repeated header, and is refused as such.
     for key in command.values("key") {
         headers.append(IDEMPOTENCY_KEY, header_value(key.to_vec()));
     }
     for token in command.values("token") {
         headers.append(header::AUTHORIZATION, header_value([b"Bearer ", token].concat()));
     }
-    // Known by its trait alone, as over HTTP: the component has the API once, and not for each kind of body.
+    // As a trait object, as over HTTP, so that the component contains the API once and not for each kind of body.
     let received: Pin<&mut dyn Future<Output = _>> =
         pin!(async { Ok(Received { body: command.order()?, at, order_id }) });
     api::respond(Ok(backing), &head, received).await
 }
 
-/// With 255 for each byte that no header may have: that one may, and both a key and a token are refused over it.
+/// Replaces each byte that no header may contain with 255, which one may, and for which keys and tokens are refused.
 fn header_value(mut value: Vec<u8>) -> HeaderValue {
     value.iter_mut().filter(|byte| byte.is_ascii_control() && **byte != b'\t').for_each(|byte| *byte = 255);
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
@@ -185,7 +185,7 @@ impl Command {
         }
     }
 
-    /// The key as it was sent, if it is one that a header could carry.
+    /// The key as it was sent, if it is valid in a header.
     fn valid_key(&self) -> Option<String> {
         let mut keys = self.values("key");
         let (Some(key), None) = (keys.next(), keys.next()) else { return None };

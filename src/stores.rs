@@ -1,9 +1,9 @@
-//! The two ports: what the protocol asks of Redis and of PostgreSQL, and what they answer.
+//! The two ports: what the protocol needs of Redis and of PostgreSQL, and what they return.
 //!
-//! Every key and every order is a client's: what belongs to another one is not there.
+//! Every key and every order is scoped to a client: other clients' data is invisible.
 //!
-//! The documentation of each method is its contract. `tests/laws/stores/` checks it, but for time and the log, on the real
-//! stores and on those that the tests put in their place.
+//! The documentation of each method is its contract. `tests/laws/stores/` checks it, except for time and the log, on the real
+//! stores and on those in memory.
 
 use uuid::Uuid;
 
@@ -15,27 +15,26 @@ pub use snapshot::Snapshot;
 
 mod snapshot;
 
-/// Where a page of the list ends, in bytes of its items and comments: the order that reaches this is the last one.
+/// The size of a page, in bytes of its items and comments: the order that reaches it is the last one.
 ///
-/// A client may take a page as slowly as it likes, and the service keeps all of it until then.
+/// A client may read a page as slowly as it likes, and the service holds all of it until then.
 pub const PAGE_BYTES: usize = 256 * 1024;
 
-/// How many orders of a customer a page looks through for those of one status. There may be millions, and none that matches.
+/// How many orders of a customer a page examines for one status. There may be millions, of which none matches.
 pub const PAGE_ROWS: usize = 1000;
 
 /// The fast memory of answers. Losing it, wholly or in part, must change no answer.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait AnswerCache {
-    /// The record under the client's `key`, or `None` where there is none that can be trusted.
+    /// The record under the client's `key`, or `None` if there is none that can be trusted.
     ///
     /// An error, a late answer and an unreadable record are all `None`: the implementation logs them.
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord>;
 
-    /// Remembers `record` for the retention, soon: it may still be on its way when this returns. Best effort: the
-    /// implementation logs a failure.
+    /// Stores `record` for the retention. Best effort, and possibly only after this returns: the implementation logs a failure.
     async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord);
 
-    /// Whether the store answers now.
+    /// Whether the store answers.
     async fn is_up(&self) -> bool;
 }
 
@@ -44,11 +43,11 @@ pub trait AnswerCache {
 pub struct Filter {
     /// Placed by this customer.
     pub customer_id: Option<String>,
-    /// Standing here now.
+    /// With this status now.
     pub status: Option<Status>,
     /// Placed under this key: one order or none.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// Older than this one: the `next` of the page before.
+    /// Older than this one: the `next` of the previous page.
     pub before: Option<Uuid>,
 }
 
@@ -62,9 +61,9 @@ impl Filter {
 /// A part of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Newest first. It may be empty although the list goes on.
+    /// Newest first. May be empty although the list continues.
     pub orders: Vec<Order>,
-    /// Where the list goes on, if it does.
+    /// Where the list continues, if it does.
     pub next: Option<Uuid>,
 }
 
@@ -94,16 +93,16 @@ pub struct Sweep {
 /// The newest change of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// As the change left it.
+    /// The order after the change.
     pub order: Order,
-    /// When.
+    /// When it was changed.
     pub at: Timestamp,
     /// The transaction that made it.
     pub xid: u64,
 }
 
 impl Event {
-    /// Where it is in a sweep.
+    /// Its position in a sweep.
     pub fn position(&self) -> Position {
         Position { xid: self.xid, order_id: self.order.id }
     }
@@ -114,11 +113,11 @@ impl Event {
 pub struct Events {
     /// The life of the database that transaction ids belong to.
     pub epoch: i64,
-    /// What the page was read from.
+    /// The snapshot that the page was read from.
     pub now: Snapshot,
-    /// Ascending by their positions.
+    /// Ascending by position.
     pub events: Vec<Event>,
-    /// Whether the sweep has more of them now.
+    /// Whether the sweep has more events now.
     pub has_more: bool,
 }
 
@@ -127,11 +126,11 @@ pub struct Events {
 pub enum Placement {
     /// The row is committed.
     Placed,
-    /// The key has a row already. Nothing was written.
+    /// The key already has a row. Nothing was written.
     KeyTaken,
 }
 
-/// Why the store gave no answer. The text is for the log: it may quote the database.
+/// Why the store returned no result. The text is for the log: it may quote the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another statement with the key did not finish within the lock timeout. This one wrote nothing.
@@ -141,18 +140,18 @@ pub enum StoreError {
     /// needs: the same request may succeed later. Whether the statement took effect is unknown.
     #[error("store unavailable: {0}")]
     Unavailable(String),
-    /// This very request, or what it read, is the cause: the store refused its values, or gave what cannot be read.
+    /// The cause is this request or what it read: the store refused its values, or returned unreadable ones.
     #[error("store broken: {0}")]
     Broken(String),
 }
 
 impl StoreError {
     /// From PostgreSQL's SQLSTATE, if it sent one. Only classes 22 (data exception) and 23 (integrity constraint violation)
-    /// concern the values of the statement. All others would hit any statement, or pass by themselves.
+    /// concern the values of the statement. All others would affect any statement, or are temporary.
     pub fn of_sqlstate(sqlstate: Option<&str>, cause: String) -> Self {
         match sqlstate.and_then(|code| code.get(..2)) {
             Some("22" | "23") => Self::Broken(cause),
-            // Except for a pooler's, whose session has a statement of that name already.
+            // Except from a pooler whose session already has a statement of that name.
             Some("42") if sqlstate != Some("42P05") => {
                 Self::Unavailable(format!("the schema or a right that the service needs is missing: {cause}"))
             }
@@ -167,7 +166,7 @@ impl From<serde_json::Error> for StoreError {
     }
 }
 
-/// Where orders are kept for good. Each call has one deadline, and each write is one statement.
+/// The permanent store of orders. Each call has one deadline, and each write is one statement.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait OrderStore {
     /// Inserts `order` unless `key` has a row; waits for a concurrent insert of the key, or a concurrent change of its order,
@@ -184,17 +183,17 @@ pub trait OrderStore {
         order: &Order,
     ) -> Result<Placement, StoreError>;
 
-    /// What the key's first request was answered, with its fingerprint.
+    /// The answer to the key's first request, with its fingerprint.
     ///
     /// # Errors
     ///
-    /// `Unavailable` also where the key has no row: it had one a moment ago, so a retry settles it.
+    /// `Unavailable` also if the key has no row: it had one a moment ago, so a retry settles it.
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError>;
 
     /// The order as it is now.
     async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError>;
 
-    /// Moves the order to `status` if its version is one of `versions` and it stands at one of the status's sources.
+    /// Moves the order to `status` if its version is one of `versions` and its status is one of the sources of `status`.
     /// Waits for a concurrent change to commit or fail. `None`: nothing was written.
     ///
     /// # Errors
@@ -209,8 +208,8 @@ pub trait OrderStore {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError>;
 
-    /// At most `limit` orders, and no more of them than it takes to fill [`PAGE_BYTES`]. It reads a bounded number of rows: if
-    /// both a customer and a status are given, no more than [`PAGE_ROWS`] of the customer's orders are looked through.
+    /// At most `limit` orders, and no more than it takes to fill [`PAGE_BYTES`]. It reads a bounded number of rows: if both a
+    /// customer and a status are given, it examines at most [`PAGE_ROWS`] of the customer's orders.
     async fn list(&self, client: &ClientName, filter: &Filter, limit: u32) -> Result<Page, StoreError>;
 
     /// The next events of `sweep`: at most `limit`, and no more than it takes to fill [`PAGE_BYTES`].

@@ -1,4 +1,4 @@
-//! `GET /events`: the feed, a page at a time.
+//! `GET /events`: the feed, page by page.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -10,12 +10,12 @@ use crate::events::{Cursor, MEDIA_TYPE, is_of_an_earlier_release, read_events, t
 use crate::problem::Problem;
 use crate::stores::OrderStore;
 
-/// Events on a page where the client names no limit: a consumer wants all of them.
+/// Events on a page if the client gives no limit: a consumer wants all of them.
 const DEFAULT_LIMIT: u32 = 100;
-/// Seconds until something new may be there. A consumer that asks sooner learns nothing.
+/// Seconds until a consumer should poll again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// One page. Its `Link` leads on for ever, also from an empty page.
+/// One page. Every page has a `Link` to the next, an empty one too.
 pub(super) async fn list_events(
     orders: &impl OrderStore,
     client: &ClientName,

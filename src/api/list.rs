@@ -14,7 +14,7 @@ use crate::order::{Order, Status, is_id};
 use crate::problem::Problem;
 use crate::stores::{Filter, OrderStore};
 
-/// Orders on a page where the client names no limit.
+/// Orders on a page if the client gives no limit.
 const DEFAULT_LIMIT: u32 = 20;
 
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ struct Page<'a> {
     next_cursor: Option<Simple>,
 }
 
-/// One page, newest first. It may be empty and lead on.
+/// One page, newest first. An empty page may have a `nextCursor`.
 pub(super) async fn list_orders(
     orders: &impl OrderStore,
     client: &ClientName,
@@ -63,7 +63,7 @@ fn parse(text: &str) -> Result<ListQuery, Problem> {
         let is_first = match name.as_ref() {
             "limit" => limit.replace(query::limit(&value)?).is_none(),
             "cursor" => {
-                // One spelling, so that a cursor stays free to become something else than an id.
+                // Only one spelling, so that a cursor can become something other than an id.
                 let id = Uuid::try_parse(&value).ok().filter(|id| id.simple().to_string() == value);
                 let id = id.ok_or_else(|| refused("must be a nextCursor of an earlier page"))?;
                 filter.before.replace(id).is_none()

@@ -16,8 +16,8 @@ use crate::problem::{MERGE_PATCH, Problem};
 use crate::stores::{AnswerCache, OrderStore};
 use crate::trace::{Note, Outcome};
 
-/// A client keeps its orders to itself, and asks each time whether they are still the same. A proxy that compresses them
-/// would weaken or change the tag.
+/// Only the client may keep an order, and it revalidates each time. A proxy that compressed it would weaken or change the
+/// tag.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache, no-transform");
 
 pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
@@ -108,7 +108,7 @@ pub(super) fn order_id(id: &str) -> Result<Uuid, Problem> {
     }
 }
 
-/// A body that did not say how long it is shows only now that it is too long.
+/// Without a declared length, only now is it known that a body is too long.
 fn bounded(received: Received) -> Result<Received, Problem> {
     if received.body.len() <= MAX_BODY_BYTES { Ok(received) } else { Err(Problem::PayloadTooLarge) }
 }

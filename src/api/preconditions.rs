@@ -5,15 +5,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::{header_value, whole_number};
 use crate::problem::Problem;
 
-/// What the preconditions of a `GET` come to.
+/// The result of a `GET`'s preconditions.
 pub(super) enum Precondition {
-    /// Answer as without them.
+    /// Answer as if there were none.
     Holds,
     /// The client has this version already: `304`.
     NotModified,
 }
 
-/// Judges a `GET` of what now has `etag`, in the order of RFC 9110, 13.2.2: `If-Match` first.
+/// Evaluates the preconditions of a `GET` against `etag`, in the order of RFC 9110, 13.2.2: `If-Match` first.
 pub(super) fn judge(headers: &HeaderMap, etag: &HeaderValue) -> Result<Precondition, Problem> {
     let wanted = entity_tags(headers, header::IF_MATCH);
     if !wanted.is_empty() && !is_any(&wanted) && !names(&wanted, etag) {
@@ -32,18 +32,19 @@ fn names(tags: &[&[u8]], etag: &HeaderValue) -> bool {
     tags.iter().any(|tag| strong(tag) == etag.as_bytes())
 }
 
-/// A proxy that compresses an answer makes its tag weak. The version is all that a tag says, and stays true, so a weak tag
-/// is as good as a strong one, in `If-Match` too.
+/// A proxy that compresses an answer weakens its tag. The version, which is all that a tag contains, stays true, so a weak tag
+/// counts like a strong one, in `If-Match` too.
 fn strong(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// `*` stands alone, or it is no tag at all.
+/// `*` must be the only entry; otherwise it is not a tag.
 fn is_any(tags: &[&[u8]]) -> bool {
     *tags == [b"*"]
 }
 
-/// The versions that the `If-Match` of a `PATCH` names. A tag that is no version counts for nothing. `*` is refused like a missing header, since it would overwrite what its sender never saw.
+/// The versions that the `If-Match` of a `PATCH` names. A tag that is not a version is ignored. `*` is refused like a missing
+/// header, since it would overwrite what its sender never saw.
 pub(super) fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
     let tags = entity_tags(headers, header::IF_MATCH);
     if tags.is_empty() || tags.contains(&&b"*"[..]) {

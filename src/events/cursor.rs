@@ -1,4 +1,4 @@
-//! The cursor: what a reader of the feed has seen.
+//! The cursor: what a reader of the feed has already seen.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use uuid::Uuid;
 
 use crate::stores::{Events, Position, Snapshot, Sweep};
 
-/// Most open transactions that a cursor names, so that it fits into a URL. With more of them, changes from the next one on
-/// are left to later pages, and some come again.
+/// Most open transactions that a cursor names, so that it fits into a URL. With more, changes from the next one on are left
+/// to later pages, and some repeat.
 pub const MAX_OPEN: usize = 1000;
 
-/// What a client is given of the feed's place, to bring it back: digits that mean nothing to it.
+/// A client's position in the feed. To the client it is opaque digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// Of the life of the database that the transaction ids belong to.
+    /// The life of the database that the transaction ids belong to.
     pub epoch: i64,
-    /// What was read, and what is being read.
+    /// What was read and what is being read.
     pub sweep: Sweep,
 }
 
-/// Where the sweep goes on after the page, or the next sweep where it was the last page of this one.
+/// The sweep after the page; the next sweep if this was its last page.
 pub(super) fn sweep_after(Sweep { done, begun }: Sweep, page: &Events) -> Sweep {
     let (reading, before) = match begun {
-        // Nothing new, unless PostgreSQL crashed meanwhile: it may give the ids of transactions that left no trace again.
+        // Nothing new, unless PostgreSQL crashed meanwhile: it may reuse the ids of transactions that left no trace.
         Some((reading, before)) => (reading.and(&page.now), Some(before)),
         None => (page.now.clone(), None),
     };
@@ -30,8 +30,8 @@ pub(super) fn sweep_after(Sweep { done, begun }: Sweep, page: &Events) -> Sweep 
     if let Some(last) = last.filter(|_| page.has_more) {
         return Sweep { done, begun: Some((named(reading), last)) };
     }
-    // Not all that `reading` shows: after a crash, PostgreSQL gives the ids after the last commit again. Up to the last change
-    // that was read it gives none again, and behind that there was nothing to read.
+    // Not all that `reading` shows: after a crash, PostgreSQL reuses the ids after the last commit. It reuses none up to the
+    // last change that was read, and after that there was nothing to read.
     let read = last.map_or(done.xmax, |last| done.xmax.max(after(last.xid)));
     Sweep { done: named(reading.up_to(read)), begun: None }
 }
@@ -46,7 +46,7 @@ fn is_id(xid: u64) -> bool {
     xid as u32 != 0
 }
 
-/// With no more open transactions than a cursor names.
+/// The snapshot with at most as many open transactions as a cursor names.
 fn named(snapshot: Snapshot) -> Snapshot {
     match snapshot.open.get(MAX_OPEN).copied() {
         Some(first_too_many) => snapshot.up_to(first_too_many),
@@ -86,7 +86,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Its open transactions come last, each as the distance to the one above.
+/// Open transactions come last, each as the distance to the next higher number.
 fn write_snapshot(numbers: &mut Vec<u64>, Snapshot { xmax, open }: &Snapshot) {
     numbers.extend([*xmax, open.len() as u64]);
     let mut above = *xmax;
@@ -97,7 +97,7 @@ fn write_snapshot(numbers: &mut Vec<u64>, Snapshot { xmax, open }: &Snapshot) {
 }
 
 impl Cursor {
-    /// Reads what a cursor is displayed as, and no other spelling.
+    /// Parses a cursor's displayed form, and no other spelling.
     pub fn parse(text: &str) -> Option<Self> {
         let mut digits = text.strip_prefix(FORM)?.bytes();
         let epoch = read_number(&mut digits)?.cast_signed();

@@ -1,4 +1,4 @@
-//! Working a stream off: what is taken, in which order, and when it ends.
+//! Drains the stream of commands: what it takes, in which order, and when it ends.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -12,22 +12,22 @@ use http::{Response, StatusCode};
 use super::{Command, Commands, Overdue, PAGE};
 use crate::stores::StoreError;
 
-/// Commands in work at once: as many as an instance has requests.
+/// Concurrent commands: as many as an instance has requests.
 const WORKERS: usize = 16;
-/// New commands that a round takes before it looks again for what others left.
+/// New commands that a round takes before it checks for overdue ones again.
 const ROUND: usize = 1000;
-/// From how many deliveries on a command is a suspect: it may have ended those that took it. A round takes suspects last.
+/// A command with this many deliveries is a suspect: it may have ended the instances that took it. A round takes suspects last.
 const SUSPECT_DELIVERIES: i64 = 2;
-/// From how many deliveries on a suspect is taken alone, so that it ends nothing but itself, and may be given up.
+/// A suspect with this many deliveries is taken alone, so that it affects no other command, and may be given up.
 const DELIVERIES: i64 = 5;
-/// Commands taken alone before new ones are taken again: these must not wait for long either.
+/// Commands taken alone before new ones are taken again, which must not wait for long either.
 const ALONE: usize = 16;
 
-/// Answers the commands that wait, by `answer`, until there are none: new ones, and those that others left undone.
+/// Answers waiting commands with `answer` until there are none: new ones, and those that other drains did not finish.
 ///
-/// Each round takes some of all kinds, so that no kind waits for another one to run out. Each failure of a store costs the
-/// drain one of its workers, and without any it ends: an outage does not make the whole stream overdue, and a command that
-/// cannot be read, such as one of 100 MB, does not keep the others waiting.
+/// Each round takes some of each kind, so that no kind waits until another one is exhausted. Each failure of a store costs the
+/// drain one of its workers, and without workers it ends: so an outage does not make the whole stream overdue, and an
+/// unreadable command, such as one of 100 MB, does not hold up the others.
 pub async fn drain<C: Commands>(commands: &C, answer: impl AsyncFn(&Command) -> Response<Bytes>) {
     let drain = Drain { commands, answer, has_placed: Cell::new(false) };
     if let Err(error) = drain.run().await {
@@ -38,23 +38,23 @@ pub async fn drain<C: Commands>(commands: &C, answer: impl AsyncFn(&Command) -> 
 struct Drain<'a, C, A> {
     commands: &'a C,
     answer: A,
-    /// Whether a new order was committed: then PostgreSQL, its schema and the rights are in order.
+    /// Whether this drain committed a new order: then PostgreSQL, its schema and the rights are in order.
     has_placed: Cell<bool>,
 }
 
-/// What the failures so far leave of a drain.
+/// What is left of a drain after its failures.
 struct Left {
     workers: usize,
     /// The first failure of the streams.
     failure: Option<StoreError>,
 }
 
-/// What is taken next.
+/// The commands to take next.
 struct Source {
     overdue: vec::IntoIter<Overdue>,
-    /// At most so many new ones.
+    /// At most this many new ones.
     new: usize,
-    /// No new ones are there.
+    /// There are no new ones.
     is_empty: bool,
 }
 
@@ -63,11 +63,11 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         let mut left = Left { workers: WORKERS, failure: None };
         let mut after = None;
         loop {
-            // A page a round: what is stuck at the beginning of the list does not hide the rest.
+            // One page per round, so that commands stuck at the beginning of the list do not hide the rest.
             let mut page = self.commands.overdue(after).await?;
             after = page.last().filter(|_| page.len() >= PAGE).map(|last| last.id);
 
-            // The one that was delivered most often is the last.
+            // The one with the most deliveries is the last.
             page.sort_by_key(|overdue| overdue.deliveries);
             let alone = page.split_off(page.partition_point(|overdue| overdue.deliveries < DELIVERIES));
             let suspects = page.split_off(page.partition_point(|overdue| overdue.deliveries < SUSPECT_DELIVERIES));
@@ -84,10 +84,10 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         }
     }
 
-    /// Works off `overdue`, then as many as `new` new ones, `at_once` of them side by side. Gives whether there may be more
-    /// new ones.
+    /// Processes `overdue`, then up to `new` new ones, `at_once` of them concurrently. Returns whether there may be more new
+    /// ones.
     ///
-    /// At a failure it takes no more until those in work are done, and goes on with a worker less.
+    /// After a failure it takes no more until the running ones are done, and continues with one worker less.
     async fn work(&self, overdue: Vec<Overdue>, new: usize, at_once: usize, left: &mut Left) -> bool {
         let mut source = Source { overdue: overdue.into_iter(), new, is_empty: false };
         while left.workers > 0 {
@@ -116,11 +116,11 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         !source.is_empty
     }
 
-    /// `false` if PostgreSQL failed it.
+    /// `false` if PostgreSQL failed.
     async fn settle(&self, command: Command) -> Result<bool, StoreError> {
         let answer = (self.answer)(&command).await;
         match answer.status() {
-            // Whether there is an order is unknown, or for another attempt to tell: that one claims the command.
+            // Unknown outcome, or another request holds the key: a later attempt claims the command and settles it.
             StatusCode::SERVICE_UNAVAILABLE => return Ok(false),
             StatusCode::CONFLICT => return Ok(true),
             StatusCode::INTERNAL_SERVER_ERROR if !self.is_itself_the_cause(&command) => return Ok(true),
@@ -133,14 +133,14 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         let is_placed = result.status == StatusCode::CREATED && !result.is_replay;
         self.has_placed.set(self.has_placed.get() || is_placed);
         self.commands.add_result(&result).await?;
-        // Deleted first. After a crash between the two, the next claim finds nothing, and the entry is forgotten. The other
-        // way round it would stay in the stream, where no consumer ever takes it again.
+        // Deleted first: after a crash between the two, the next claim finds nothing and forgets the entry. In the other
+        // order it would stay in the stream, and no consumer would ever take it again.
         self.commands.delete(command.id).await?;
         self.commands.acknowledge(command.id).await?;
         Ok(true)
     }
 
-    /// Whether a failure comes from the command: it fails again and again, while the same drain places another one's order.
+    /// Whether the command itself causes its failures: it fails repeatedly while the same drain places another command's order.
     fn is_itself_the_cause(&self, command: &Command) -> bool {
         command.deliveries >= DELIVERIES && self.has_placed.get()
     }

@@ -1,4 +1,4 @@
-//! Orders in PostgreSQL: each method is one statement, but for placing, which may go together with others' or be tried again.
+//! Orders in PostgreSQL: each method is one statement, except placing, which may be batched or repeated.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::stores::{
     Event, Events, Filter, OrderStore, PAGE_BYTES, PAGE_ROWS, Page, Placement, Position, Snapshot, StoreError, Sweep,
 };
 
-/// The newest of `migrations/` that these statements need.
+/// The newest migration that these statements need.
 const SCHEMA: &str = "20261129000000_create_orders";
 
 /// The `OrderStore` of one request.
@@ -93,7 +93,7 @@ impl OrderStore for PostgresOrderStore<'_> {
                 text(client.as_str()),
             ]
         };
-        // The row comes back with the change: a SELECT behind it could already see the next one.
+        // The statement returns the changed row: a SELECT after it could already see the next change.
         let mut rows = self.query(Kept::Avoid, include_str!("sql/change_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
@@ -114,7 +114,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         };
         let mut page = Page::default();
         for mut row in self.read(include_str!("sql/list_orders.sql"), &parameters).await? {
-            // The same in every row: it is the page's.
+            // It belongs to the page, and is the same in every row.
             if let Some(DbValue::Uuid(next)) = row.pop() {
                 page.next = Uuid::parse_str(&next).ok();
             }
@@ -181,7 +181,7 @@ fn uuid(value: Uuid) -> ParameterValue {
 struct FeedRow {
     epoch: i64,
     now: Snapshot,
-    /// With how many events were found, those that the page has no room for too.
+    /// With the number of events found, including those that do not fit on the page.
     event: Option<(i64, Event)>,
 }
 

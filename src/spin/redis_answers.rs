@@ -18,12 +18,12 @@ use crate::stores::AnswerCache;
 thread_local! {
     /// Multiplexed, so requests share it. A request that finds none opens one, and the later one is kept.
     static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
-    /// Until when this instance leaves a Redis alone that did not answer.
+    /// Until when this instance skips a Redis that did not answer.
     static BACKS_OFF_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// How long a Redis that did not answer in time is not asked by this instance. Each time it is asked costs a request the
-/// whole deadline: at 250 ms in 5 s that is a twentieth of the time, and a Redis that is back is used within 5 s.
+/// How long this instance skips a Redis that did not answer in time. Each attempt costs a request the whole deadline: 250 ms
+/// in 5 s is a twentieth of the time, and a Redis that is back is used within 5 s.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// The `AnswerCache` of one request.
@@ -46,8 +46,8 @@ impl<'a> RedisAnswerCache<'a> {
         self.spent.get()
     }
 
-    /// Runs `command` within the deadline, its connection included. A connection that broke, or that leads to a replica, is
-    /// not used again.
+    /// Runs `command` within the deadline, its connection included. A connection that broke or leads to a replica is not used
+    /// again.
     async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         event: &str,
@@ -96,7 +96,7 @@ impl<'a> RedisAnswerCache<'a> {
     }
 }
 
-/// That of this instance.
+/// The connection of this instance.
 pub async fn connection(settings: &Settings) -> Result<Rc<Connection>, Error> {
     if let Some(connection) = CONNECTION.with_borrow(Clone::clone) {
         return Ok(connection);
@@ -106,7 +106,7 @@ pub async fn connection(settings: &Settings) -> Result<Rc<Connection>, Error> {
     Ok(connection)
 }
 
-/// Leaves Redis alone for a while. Of requests that waited side by side, the first one says so.
+/// Skips Redis for a while. Of several requests that waited concurrently, only the first logs it.
 fn back_off(waited: Duration) {
     if !is_backing_off() {
         BACKS_OFF_UNTIL.set(Some(Instant::now() + BACK_OFF));
@@ -115,7 +115,7 @@ fn back_off(waited: Duration) {
     }
 }
 
-/// Unless another request has replaced it already.
+/// Drops the connection unless another request has already replaced it.
 pub fn forget(broken: Rc<Connection>) {
     CONNECTION.with_borrow_mut(|kept| {
         kept.take_if(|current| Rc::ptr_eq(current, &broken));
@@ -123,13 +123,13 @@ pub fn forget(broken: Rc<Connection>) {
 }
 
 fn is_backing_off() -> bool {
-    // To read the clock is a host call, so it is read only where there was something to rest from.
+    // Reading the clock is a host call, so it is read only after a back-off.
     BACKS_OFF_UNTIL.get().is_some_and(|until| Instant::now() < until)
 }
 
 impl AnswerCache for RedisAnswerCache<'_> {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {
-        // By `execute`, so that it is decided here what a reply of another type means: a miss.
+        // With `execute`, so that a reply of another type is a miss here.
         let arguments = [self.redis_key(client, key)];
         let reply = self.call("redis get failed", async |redis| redis.execute("GET", arguments).await).await?;
         let bytes = match reply.into_iter().next() {
@@ -143,8 +143,8 @@ impl AnswerCache for RedisAnswerCache<'_> {
         record
     }
 
-    /// Goes on behind the answer, which does not wait for it. An instance that ends before it is done loses the entry; then the
-    /// next repeat is told by PostgreSQL, and writes it.
+    /// Runs after the response and does not delay it. An instance that ends earlier loses the entry; PostgreSQL then answers the
+    /// next repeat, which writes it.
     async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
         let arguments = [
             self.redis_key(client, key),

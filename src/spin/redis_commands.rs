@@ -1,5 +1,5 @@
-//! The streams in Redis, over the connection that the instance has. Spin's host flattens a nested reply, so entries are read
-//! one at a time: where one of several ends, their fields do not tell.
+//! The streams in Redis, over the instance's connection. Spin's host flattens nested replies, so entries are read one at a
+//! time: their fields do not show where one of several ends.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::settings::Settings;
 use crate::stores::StoreError;
 use crate::trace;
 
-/// The consumer group, and its only consumer. Replicas share it: what is pending is told apart by how long it is.
+/// The consumer group and its only consumer, shared by all replicas: what is overdue is known by how long it is pending.
 const GROUP: &str = "intake";
 
 /// The `Commands` of one drain.
@@ -42,7 +42,7 @@ impl<'a> RedisCommands<'a> {
             .await;
         let cause = match result {
             Some(Ok(reply)) => return Ok(reply),
-            // Redis itself says so, and the connection is as good as before.
+            // Redis itself refused the command, so the connection is still good.
             Some(Err(Error::Other(text))) if keeps_connection(&text) => text,
             failed => {
                 used.take().into_iter().for_each(forget);
@@ -56,13 +56,13 @@ impl<'a> RedisCommands<'a> {
         Err(StoreError::Unavailable(format!("{command}: {cause}")))
     }
 
-    /// The same with a command that needs the group. It is made where there is none: at first, and after Redis lost its data.
+    /// The same for a command that needs the group, which it creates if it is missing: at first, and after Redis lost its data.
     async fn call_in_group(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
         let reply = self.call(command, arguments).await;
         if !matches!(&reply, Err(StoreError::Unavailable(cause)) if cause.contains(NO_GROUP)) {
             return reply;
         }
-        // From the beginning of the stream: what came before is not lost.
+        // From the beginning of the stream, so that earlier entries are not lost.
         let group = [Text("CREATE"), Text(COMMANDS), Text(GROUP), Text("0"), Text("MKSTREAM")];
         match self.call("XGROUP", &group).await {
             Err(StoreError::Unavailable(cause)) if cause.contains(GROUP_IS_THERE) => {}
@@ -72,15 +72,15 @@ impl<'a> RedisCommands<'a> {
     }
 }
 
-/// How Redis begins what it says of a group that is not there.
+/// How Redis begins its error for a missing group.
 const NO_GROUP: &str = "NOGROUP";
-/// And of one that another instance has made meanwhile.
+/// And for one that another instance has created meanwhile.
 const GROUP_IS_THERE: &str = "BUSYGROUP";
 
-/// What an older Redis says of `XPENDING` with `IDLE`.
+/// The error of an older Redis for `XPENDING` with `IDLE`.
 const NO_SUCH_OPTION: &str = "syntax error";
 
-/// Of a command of Redis.
+/// An argument of a Redis command.
 enum Argument<'a> {
     Text(&'a str),
     Number(i64),
@@ -107,7 +107,7 @@ fn id(value: &RedisResult) -> Option<CommandId> {
     if let RedisResult::Binary(text) = value { CommandId::parse(text) } else { None }
 }
 
-/// An entry: its id, and then names and values by turns.
+/// An entry: its id, then names and values alternately.
 fn entry(mut reply: impl Iterator<Item = RedisResult>, deliveries: i64) -> Option<Command> {
     let (id, mut fields) = (id(&reply.next()?)?, Vec::new());
     while let Some(name) = reply.next() {
@@ -162,9 +162,9 @@ impl Commands for RedisCommands<'_> {
         let arguments = [Text(COMMANDS), Text(GROUP), Text(GROUP), idle, Id(overdue.id)];
         let reply = self.call("XCLAIM", &arguments).await?;
         match reply.as_slice() {
-            // Another consumer has it, or it was deleted: Redis 7 itself forgets such a one.
+            // Another consumer has it, or it was deleted: Redis 7 itself removes a deleted one.
             [] => Ok(None),
-            // Redis 6.2 gives this for a deleted one, and keeps it pending.
+            // Redis 6.2 returns this for a deleted one and keeps it pending.
             [RedisResult::Nil] => self.acknowledge(overdue.id).await.map(|()| None),
             _ => entry(reply.into_iter(), overdue.deliveries + 1).map(Some).ok_or_else(|| unreadable("XCLAIM")),
         }
