@@ -9,7 +9,8 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, header};
 use uuid::Uuid;
 
 use crate::api::{self, Backing, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
@@ -149,7 +150,7 @@ pub async fn answer<K: AnswerCache, O: OrderStore>(
 ) -> Response<Bytes> {
     let mut head = Request::new(());
     *head.method_mut() = Method::POST;
-    *head.uri_mut() = Uri::from_static("/orders");
+    *head.uri_mut() = PathAndQuery::from_static("/orders").into();
     let headers = head.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     // A repeated field becomes a repeated header, and is refused as such.

@@ -1,7 +1,7 @@
 //! The RFC 9457 problems: every refusal and failure that a client can see.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ mod catalogue;
 
 /// The media type that `PATCH` accepts (RFC 7396). A `415` names it in `Accept-Patch`.
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// One refusal or failure. Each doc line ends in its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +200,7 @@ impl Problem {
                 headers.insert(header::ETAG, etag);
             }
             Self::UnsupportedMediaType(Unsupported::MediaType { accepted: MERGE_PATCH }) => {
-                headers.insert("accept-patch", HeaderValue::from_static(MERGE_PATCH));
+                headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
             }
             Self::UnsupportedMediaType(Unsupported::Coding) => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

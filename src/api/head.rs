@@ -1,21 +1,26 @@
 //! What the head of a request decides before its body is requested.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES};
 use crate::idempotency::{IdempotencyKey, InvalidKey};
 use crate::problem::{Problem, Unsupported};
 
 /// Headers that are probably meant as `Idempotency-Key`: fetched if that one is missing, so that the refusal can name them.
-pub const MISSPELT_KEYS: [&str; 4] = ["x-idempotency-key", "idempotency_key", "idempotencykey", "idempotent-key"];
+pub static MISSPELT_KEYS: [HeaderName; 4] = [
+    HeaderName::from_static("x-idempotency-key"),
+    HeaderName::from_static("idempotency_key"),
+    HeaderName::from_static("idempotencykey"),
+    HeaderName::from_static("idempotent-key"),
+];
 
 /// The key of a `POST`.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (lines.next(), lines.next()) {
         (None, _) => {
-            let misspelt = MISSPELT_KEYS.into_iter().find(|name| headers.contains_key(*name));
-            Err(Problem::IdempotencyKeyMissing { misspelt })
+            let misspelt = MISSPELT_KEYS.iter().find(|name| headers.contains_key(*name));
+            Err(Problem::IdempotencyKeyMissing { misspelt: misspelt.map(HeaderName::as_str) })
         }
         (Some(line), None) => IdempotencyKey::parse(line.as_bytes()).map_err(Problem::IdempotencyKeyInvalid),
         (Some(_), Some(_)) => Err(Problem::IdempotencyKeyInvalid(InvalidKey::Repeated)),

@@ -1,7 +1,9 @@
 //! The one table of routes. Routing, `405` with its `Allow`, which paths are for clients, which headers are fetched from the
 //! host and what the log calls a path all follow from it.
 
-use http::Method;
+use http::{HeaderName, Method, header};
+
+use super::IDEMPOTENCY_KEY;
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub(super) enum Action {
 
 /// A method, what it does, and the headers that are read for it: each one fetched costs a host call, and proxies add many.
 /// `HEAD` is answered wherever `GET` is.
-type OnMethod = (&'static str, Action, &'static [&'static str]);
+type OnMethod = (&'static str, Action, &'static [HeaderName]);
 
 /// A known path.
 pub(super) struct Route {
@@ -32,23 +34,26 @@ pub(super) struct Route {
     methods: &'static [OnMethod],
 }
 
-const NO_HEADERS: &[&str] = &[];
-const TAG: &[&str] = &["if-none-match"];
-const TAGS: &[&str] = &["if-match", "if-none-match"];
-const PLACING: &[&str] = &["content-type", "idempotency-key", "content-encoding", "content-length"];
-const CHANGING: &[&str] = &["content-type", "if-match", "content-encoding", "content-length"];
+static NO_HEADERS: [HeaderName; 0] = [];
+static TAG: [HeaderName; 1] = [header::IF_NONE_MATCH];
+static TAGS: [HeaderName; 2] = [header::IF_MATCH, header::IF_NONE_MATCH];
+static PLACING: [HeaderName; 4] =
+    [header::CONTENT_TYPE, IDEMPOTENCY_KEY, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
+static CHANGING: [HeaderName; 4] =
+    [header::CONTENT_TYPE, header::IF_MATCH, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
+static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
 
 static ROUTES: [Route; 10] = [
-    open("/", &[("GET", Action::ShowHome, TAG)]),
-    open("/openapi.yaml", &[("GET", Action::ShowContract, TAG)]),
-    open("/problems", &[("GET", Action::ListProblems, TAG)]),
-    open("/problems/", &[("GET", Action::ListProblems, TAG)]),
-    open("/problems/{slug}", &[("GET", Action::ShowProblem, TAG)]),
-    for_clients("/orders", &[("GET", Action::ListOrders, NO_HEADERS), ("POST", Action::CreateOrder, PLACING)]),
-    for_clients("/orders/{orderId}", &[("GET", Action::ShowOrder, TAGS), ("PATCH", Action::PatchOrder, CHANGING)]),
-    for_clients("/events", &[("GET", Action::ListEvents, NO_HEADERS)]),
-    open("/healthz", &[("GET", Action::ShowHealth, NO_HEADERS)]),
-    open("/readyz", &[("GET", Action::ShowReadiness, NO_HEADERS)]),
+    open("/", &[("GET", Action::ShowHome, &TAG)]),
+    open("/openapi.yaml", &[("GET", Action::ShowContract, &TAG)]),
+    open("/problems", &[("GET", Action::ListProblems, &TAG)]),
+    open("/problems/", &[("GET", Action::ListProblems, &TAG)]),
+    open("/problems/{slug}", &[("GET", Action::ShowProblem, &TAG)]),
+    for_clients("/orders", &[("GET", Action::ListOrders, &NO_HEADERS), ("POST", Action::CreateOrder, &PLACING)]),
+    for_clients("/orders/{orderId}", &[("GET", Action::ShowOrder, &TAGS), ("PATCH", Action::PatchOrder, &CHANGING)]),
+    for_clients("/events", &[("GET", Action::ListEvents, &NO_HEADERS)]),
+    open("/healthz", &[("GET", Action::ShowHealth, &NO_HEADERS)]),
+    open("/readyz", &[("GET", Action::ShowReadiness, &NO_HEADERS)]),
 ];
 
 const fn open(template: &'static str, methods: &'static [OnMethod]) -> Route {
@@ -105,10 +110,11 @@ pub fn headers_read(
     method: &Method,
     path: &str,
     has_clients: bool,
-) -> impl Iterator<Item = &'static str> + Clone + use<> {
-    let read = Route::of(path).and_then(|(route, _)| route.on(method)).map_or(NO_HEADERS, |(.., headers)| *headers);
-    let who = (has_clients && is_for_clients(path)).then_some("authorization");
-    read.iter().copied().chain(who)
+) -> impl Iterator<Item = &'static HeaderName> + Clone + use<> {
+    let read =
+        Route::of(path).and_then(|(route, _)| route.on(method)).map_or(NO_HEADERS.as_slice(), |(.., headers)| *headers);
+    let who = (has_clients && is_for_clients(path)).then_some(&AUTHORIZATION);
+    read.iter().chain(who)
 }
 
 /// What the log calls a path, such as `/orders/{orderId}`; `*` for an unknown path.

@@ -7,7 +7,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Trailers};
 use spin_sdk::wasip3::wit_bindgen::{self, FutureReader, FutureWriter, StreamReader, StreamResult};
 use spin_sdk::wasip3::{wit_future, wit_stream};
@@ -27,11 +28,11 @@ pub fn receive(request: types::Request, has_clients: bool) -> (Request<()>, Body
     let target = request.get_path_with_query().unwrap_or_else(|| "*".into());
     let fields = request.get_headers();
     let mut head = Request::new(());
-    *head.uri_mut() = Uri::builder().path_and_query(target).build().unwrap_or(Uri::from_static("*"));
+    *head.uri_mut() = PathAndQuery::try_from(target).unwrap_or(PathAndQuery::from_static("*")).into();
     let mut read = api::headers_read(&method, head.uri().path(), has_clients);
     fetch(&fields, read.clone(), head.headers_mut());
     if read.any(|name| name == api::IDEMPOTENCY_KEY) && !head.headers().contains_key(api::IDEMPOTENCY_KEY) {
-        fetch(&fields, api::MISSPELT_KEYS, head.headers_mut());
+        fetch(&fields, &api::MISSPELT_KEYS, head.headers_mut());
     }
     *head.method_mut() = method;
     // If a request has both, the coding determines where the body ends (RFC 9112, 6.3), and some hosts pass both on.
@@ -42,9 +43,9 @@ pub fn receive(request: types::Request, has_clients: bool) -> (Request<()>, Body
     (head, Body { fields, length, came: 0, untouched: Some(request), contents: None })
 }
 
-fn fetch(fields: &Fields, names: impl IntoIterator<Item = &'static str>, headers: &mut HeaderMap) {
+fn fetch(fields: &Fields, names: impl IntoIterator<Item = &'static HeaderName>, headers: &mut HeaderMap) {
     for name in names {
-        for value in fields.get(name).into_iter().flat_map(HeaderValue::try_from) {
+        for value in fields.get(name.as_str()).into_iter().flat_map(HeaderValue::try_from) {
             headers.append(name, value);
         }
     }

@@ -275,9 +275,8 @@ impl TestApp {
     pub async fn send_head(&self, mut request: Request<Result<Bytes, Problem>>) -> Response<Bytes> {
         let has_clients = !self.clients.borrow().is_open();
         let read = headers_read(request.method(), request.uri().path(), has_clients);
-        let fetched: Vec<_> = read.chain(MISSPELT_KEYS).collect();
-        let others: Vec<_> =
-            request.headers().keys().filter(|name| !fetched.contains(&name.as_str())).cloned().collect();
+        let fetched: Vec<_> = read.chain(&MISSPELT_KEYS).collect();
+        let others: Vec<_> = request.headers().keys().filter(|name| !fetched.contains(name)).cloned().collect();
         for name in others {
             request.headers_mut().remove(name);
         }
