@@ -122,8 +122,8 @@ async fn answer<K: AnswerCache, O: OrderStore>(
     let action = route.action(head.method()).ok_or_else(|| Problem::MethodNotAllowed { allow: route.allow() })?;
     let (headers, path, query) = (head.headers(), head.uri().path(), head.uri().query());
     match action {
-        Action::ShowHome => page(headers, pages::HOME),
-        Action::ShowContract => document(headers, YAML, include_str!("../docs/openapi.yaml")),
+        Action::ShowHome => page(headers, pages::home()),
+        Action::ShowContract => document(headers, YAML, Bytes::from_static(include_bytes!("../docs/openapi.yaml"))),
         Action::ListProblems => page(headers, pages::problem_list(path)),
         Action::ShowProblem => page(headers, pages::problem(segment).ok_or(Problem::NotFound)?),
         Action::ListOrders => list_orders(backing?.orders, client, query).await,

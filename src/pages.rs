@@ -14,17 +14,10 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; connect-src 'self
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The first page.
-pub const HOME: &str = concat!(
-    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
-    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
-    "<title>Order: exactly one order per Idempotency-Key</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>",
-    include_str!("pages/style.css"),
-    "</style>\n</head>\n<body>\n",
-    include_str!("pages/home.html"),
-    "<script>",
-    include_str!("pages/home.js"),
-    "</script>\n</body>\n</html>\n"
-);
+pub fn home() -> String {
+    let body = concat!(include_str!("pages/home.html"), "<script>", include_str!("pages/home.js"), "</script>\n");
+    document("Order: exactly one order per Idempotency-Key", body)
+}
 
 /// The page that lists all problems, at `path`.
 pub fn problem_list(path: &str) -> String {
@@ -55,13 +48,19 @@ pub fn problem(slug: &str) -> Option<String> {
 
 /// `home` is the relative link to the first page.
 fn page(title: &str, home: &str, content: &str) -> String {
+    let body = format!(
+        "<header><nav aria-label=\"Site\"><a href=\"{home}\">Order</a> / <a href=\"{home}problems/\">Problems</a></nav></header>\n\
+         <main>\n<h1>{title}</h1>\n{content}</main>\n"
+    );
+    document(&format!("{title}: Order"), &body)
+}
+
+fn document(title: &str, body: &str) -> String {
     let style = include_str!("pages/style.css");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}: Order</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n<style>{style}</style>\n</head>\n<body>\n\
-         <header><nav aria-label=\"Site\"><a href=\"{home}\">Order</a> / <a href=\"{home}problems/\">Problems</a></nav></header>\n\
-         <main>\n<h1>{title}</h1>\n{content}</main>\n</body>\n</html>\n"
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<style>{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 }
 
@@ -101,7 +100,7 @@ mod tests {
     fn a_page_is_one_file_that_fetches_nothing() {
         let pages = Problem::examples().map(|example| problem(example.entry().slug).unwrap());
         for page in
-            pages.iter().map(String::as_str).chain([HOME, &problem_list("/problems/"), &problem_list("/problems")])
+            pages.iter().map(String::as_str).chain([&*home(), &problem_list("/problems/"), &problem_list("/problems")])
         {
             for foreign in [" src=", "url(", "@import", "http://", "https://", " style=\"", " onclick=", "=\"/"] {
                 assert!(!page.contains(foreign), "{foreign}");

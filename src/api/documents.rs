@@ -13,8 +13,8 @@ use crate::problem::Problem;
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// A page for people.
-pub(super) fn page(headers: &HeaderMap, html: impl Into<Bytes>) -> Result<Response<Bytes>, Problem> {
-    let mut response = document(headers, "text/html; charset=utf-8", html)?;
+pub(super) fn page(headers: &HeaderMap, html: String) -> Result<Response<Bytes>, Problem> {
+    let mut response = document(headers, "text/html; charset=utf-8", html.into())?;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::CONTENT_SECURITY_POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -22,12 +22,7 @@ pub(super) fn page(headers: &HeaderMap, html: impl Into<Bytes>) -> Result<Respon
 }
 
 /// A text with its `ETag`.
-pub(super) fn document(
-    headers: &HeaderMap,
-    media_type: &'static str,
-    text: impl Into<Bytes>,
-) -> Result<Response<Bytes>, Problem> {
-    let text = text.into();
+pub(super) fn document(headers: &HeaderMap, media_type: &'static str, text: Bytes) -> Result<Response<Bytes>, Problem> {
     let digest = Sha256::digest(&text).into_iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(byte));
     let etag = header_value(format!("\"{digest:016x}\""))?;
     if is_known(headers, &etag) {

@@ -102,7 +102,7 @@ fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
 
 /// Hyphenated, as `Location` gives it.
 pub(super) fn order_id(id: &str) -> Result<Uuid, Problem> {
-    match Uuid::parse_str(id) {
+    match Uuid::try_parse(id) {
         Ok(uuid) if id.len() == 36 => Ok(uuid),
         _ => Err(Problem::OrderNotFound),
     }
