@@ -36,6 +36,7 @@ mod postgres_orders;
 mod postgres_sessions;
 mod redis_answers;
 mod redis_commands;
+mod redis_connection;
 mod redis_replies;
 
 /// Most bytes of a refused request's body that are read and discarded.

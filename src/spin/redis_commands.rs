@@ -1,14 +1,12 @@
 //! The streams in Redis, over the instance's connection. Spin's host flattens nested replies, so entries are read one at a
 //! time: their fields do not show where one of several ends.
 
-use std::cell::Cell;
 use std::time::Instant;
 
-use spin_sdk::redis::{Error, RedisParameter, RedisResult};
+use spin_sdk::redis::{RedisParameter, RedisResult};
 
 use super::deadlines::RequestClock;
-use super::redis_answers::{connection, forget};
-use super::redis_replies::keeps_connection;
+use super::redis_connection::{NoReply, execute};
 use super::{now, print, timestamp};
 use crate::intake::{
     COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, OLDEST_REDIS, Overdue, PAGE, RESULTS,
@@ -29,29 +27,14 @@ impl<'a> RedisCommands<'a> {
         Self(settings)
     }
 
-    /// Runs one command of Redis within the deadline.
+    /// Runs one command of Redis.
     async fn call(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
-        let (deadlines, used) = (RequestClock::from(Instant::now()), Cell::new(None));
-        let arguments: Vec<_> = arguments.iter().map(Argument::parameter).collect();
-        let (result, _) = deadlines
-            .within(self.0.redis_deadline, async {
-                let connection = connection(self.0).await?;
-                used.set(Some(connection.clone()));
-                connection.execute(command, arguments).await
-            })
-            .await;
-        let cause = match result {
-            Some(Ok(reply)) => return Ok(reply),
-            // Redis itself refused the command, so the connection is still good.
-            Some(Err(Error::Other(text))) if keeps_connection(&text) => text,
-            failed => {
-                used.take().into_iter().for_each(forget);
-                match failed {
-                    Some(Err(Error::Other(text))) => text,
-                    Some(Err(error)) => error.to_string(),
-                    _ => format!("no answer within {} ms", self.0.redis_deadline.as_millis()),
-                }
-            }
+        let arguments = arguments.iter().map(Argument::parameter).collect();
+        let (reply, _) = execute(self.0, &RequestClock::from(Instant::now()), command, arguments).await;
+        let cause = match reply {
+            Ok(reply) => return Ok(reply),
+            Err(NoReply::Late) => format!("no answer within {} ms", self.0.redis_deadline.as_millis()),
+            Err(NoReply::Unreachable(cause) | NoReply::Failed(cause)) => cause,
         };
         Err(StoreError::Unavailable(format!("{command}: {cause}")))
     }
