@@ -50,12 +50,12 @@ const YAML: &str = "application/yaml";
 /// For a list, a problem and the service's own state. A cached empty list would tell a client that its order is lost.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// What the settings provide: who may call, and the two stores.
-pub struct Backing<'a, K, O> {
+/// What the settings provide behind the API: who may call, and the two stores.
+pub struct Backends<'a, K, O> {
     /// Who may call.
     pub clients: &'a Clients,
     /// The fast memory of answers.
-    pub keys: &'a K,
+    pub answers: &'a K,
     /// The permanent store of orders.
     pub orders: &'a O,
 }
@@ -71,10 +71,10 @@ pub struct Received {
     pub order_id: Uuid,
 }
 
-/// Answers one request. If a setting does not parse there is no `backing`, and the pages still answer. The `body` is requested
+/// Answers one request. If a setting does not parse there is no `backends`, and the pages still answer. The `body` is requested
 /// only if the head is accepted, so a client that sends `Expect: 100-continue` does not send it in vain.
 pub async fn respond<K: AnswerCache, O: OrderStore>(
-    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
+    backends: Result<&Backends<'_, K, O>, &InvalidSetting>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Response<Bytes> {
@@ -89,9 +89,9 @@ pub async fn respond<K: AnswerCache, O: OrderStore>(
     let answered = async {
         // Before anything else is judged.
         if is_for_clients {
-            client = backing?.clients.identify(head.headers()).map_err(Problem::Unauthorized)?;
+            client = backends?.clients.identify(head.headers()).map_err(Problem::Unauthorized)?;
         }
-        answer(backing, &client, route, key, head, body).await
+        answer(backends, &client, route, key, head, body).await
     };
     let answered = answered.await;
     let mut response = answered.unwrap_or_else(Problem::into_response);
@@ -111,7 +111,7 @@ pub async fn respond<K: AnswerCache, O: OrderStore>(
 }
 
 async fn answer<K: AnswerCache, O: OrderStore>(
-    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
+    backends: Result<&Backends<'_, K, O>, &InvalidSetting>,
     client: &ClientName,
     route: Option<(&Route, &str)>,
     key: Result<IdempotencyKey, Problem>,
@@ -126,21 +126,23 @@ async fn answer<K: AnswerCache, O: OrderStore>(
         Action::ShowContract => document(headers, YAML, Bytes::from_static(include_bytes!("../docs/openapi.yaml"))),
         Action::ListProblems => page(headers, pages::problem_list(path)),
         Action::ShowProblem => page(headers, pages::problem(segment).ok_or(Problem::NotFound)?),
-        Action::ListOrders => list_orders(backing?.orders, client, query).await,
-        Action::CreateOrder => create_order(backing?, client, key, head, body).await,
-        Action::ShowOrder => show_order(backing?.orders, client, segment, head).await,
-        Action::PatchOrder => patch_order(backing?, client, segment, head, body).await,
-        Action::ListEvents => list_events(backing?.orders, client, query).await,
+        Action::ListOrders => list_orders(backends?.orders, client, query).await,
+        Action::CreateOrder => create_order(backends?, client, key, head, body).await,
+        Action::ShowOrder => show_order(backends?.orders, client, segment, head).await,
+        Action::PatchOrder => patch_order(backends?, client, segment, head, body).await,
+        Action::ListEvents => list_events(backends?.orders, client, query).await,
         Action::ShowHealth => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE)),
-        Action::ShowReadiness => readiness(backing).await,
+        Action::ShowReadiness => readiness(backends).await,
     }
 }
 
 async fn readiness<K: AnswerCache, O: OrderStore>(
-    backing: Result<&Backing<'_, K, O>, &InvalidSetting>,
+    backends: Result<&Backends<'_, K, O>, &InvalidSetting>,
 ) -> Result<Response<Bytes>, Problem> {
-    let (redis_up, check) = match backing {
-        Ok(backing) => (backing.keys.is_up().await, backing.orders.check().await.map_err(|error| error.to_string())),
+    let (redis_up, check) = match backends {
+        Ok(backends) => {
+            (backends.answers.is_up().await, backends.orders.check().await.map_err(|error| error.to_string()))
+        }
         Err(invalid) => (false, Err(invalid.to_string())),
     };
     let word = |up| if up { "up" } else { "down" };

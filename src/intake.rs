@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, header};
 use uuid::Uuid;
 
-use crate::api::{self, Backing, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
+use crate::api::{self, Backends, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, JSON, Received};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
@@ -143,7 +143,7 @@ pub fn overdue_after(settings: &Settings) -> Duration {
 
 /// Answers a command like the corresponding `POST`.
 pub async fn answer<K: AnswerCache, O: OrderStore>(
-    backing: &Backing<'_, K, O>,
+    backends: &Backends<'_, K, O>,
     command: &Command,
     at: Timestamp,
     order_id: Uuid,
@@ -163,7 +163,7 @@ pub async fn answer<K: AnswerCache, O: OrderStore>(
     // As a trait object, as over HTTP, so that the component contains the API once and not for each kind of body.
     let received: Pin<&mut dyn Future<Output = _>> =
         pin!(async { Ok(Received { body: command.order()?, at, order_id }) });
-    api::respond(Ok(backing), &head, received).await
+    api::respond(Ok(backends), &head, received).await
 }
 
 /// Replaces each byte that no header may contain with 255, which one may, and for which keys and tokens are refused.

@@ -24,7 +24,7 @@ pub enum PlaceOutcome {
 /// If this request is the first, its order gets `order_id` and `now`.
 /// An error means "unknown": the order may have been placed; repeating the same request settles it.
 pub async fn place_order(
-    keys: &impl AnswerCache,
+    answers: &impl AnswerCache,
     orders: &impl OrderStore,
     client: &ClientName,
     key: &IdempotencyKey,
@@ -36,7 +36,7 @@ pub async fn place_order(
 
     // Redis may confirm only that this key belongs to this order.
     // Only PostgreSQL may decide that a key was reused, so another fingerprint is a miss.
-    if let Some(record) = keys.find(client, key).await
+    if let Some(record) = answers.find(client, key).await
         && record.fingerprint == fingerprint
     {
         return Ok(PlaceOutcome::ReplayedFromRedis(record.answer));
@@ -51,7 +51,7 @@ pub async fn place_order(
     };
 
     // Also after a replay from PostgreSQL, so that a lost or garbled entry heals.
-    keys.remember(client, key, &record).await;
+    answers.remember(client, key, &record).await;
 
     Ok(match (placed_here, record.fingerprint == fingerprint) {
         (true, _) => PlaceOutcome::Placed(record.answer),

@@ -95,15 +95,15 @@ async fn a_replay_survives_the_loss_of_redis_and_heals_it() {
     let first = app.place("k", ORDER).await;
     for garbage in [None, Some(b"garbage".to_vec()), Some(vec![])] {
         match garbage {
-            None => app.keys.records.borrow_mut().clear(),
-            Some(bytes) => drop(app.keys.records.borrow_mut().insert(":k".into(), bytes)),
+            None => app.answers.records.borrow_mut().clear(),
+            Some(bytes) => drop(app.answers.records.borrow_mut().insert(":k".into(), bytes)),
         }
         assert_replay_of(&app.place("k", ORDER).await, &first);
         let statements = app.orders.statements.get();
         assert_replay_of(&app.place("k", ORDER).await, &first);
         assert_eq!(app.orders.statements.get(), statements, "the entry was written again");
     }
-    app.keys.is_down.set(true);
+    app.answers.is_down.set(true);
     assert_replay_of(&app.place("k", ORDER).await, &first);
     assert_eq!(app.order_count(), 1);
 }
@@ -117,7 +117,7 @@ async fn an_entry_of_another_order_never_decides() {
         fingerprint: Fingerprint([0; 32]),
         answer: order::idempotency::Answer { order_id: Uuid::nil(), body: Bytes::from_static(b"{}") },
     };
-    app.keys.remember(&ClientName::default(), &key, &foreign).await;
+    app.answers.remember(&ClientName::default(), &key, &foreign).await;
     assert_replay_of(&app.place("k", ORDER).await, &first);
 }
 
@@ -126,7 +126,7 @@ async fn a_key_reused_with_another_order_is_refused() {
     let app = TestApp::default();
     let first = app.place("k", ORDER).await;
     for redis_is_down in [false, true] {
-        app.keys.is_down.set(redis_is_down);
+        app.answers.is_down.set(redis_is_down);
         let refused = app.place("k", &ORDER.replace("59900", "59901")).await;
         assert_problem(&refused, 422, "idempotency-key-reused");
         assert_eq!(json_of(&refused)["orderId"], json!(Uuid::from_u128(1)));
@@ -144,7 +144,7 @@ async fn a_replay_gives_the_order_as_it_was_placed() {
         rows[0].3.status = Status::Confirmed;
         rows[0].3.version = 2;
     }
-    app.keys.records.borrow_mut().clear();
+    app.answers.records.borrow_mut().clear();
     assert_replay_of(&app.place("k", ORDER).await, &first);
     let now = app.get(header(&first, "location")).await;
     assert_eq!(header(&now, "etag"), "\"2\"");
@@ -175,7 +175,7 @@ async fn a_store_failure_is_not_stored_and_reveals_nothing_internal() {
         assert!(!String::from_utf8_lossy(failed.body()).contains("secret"));
     }
     *app.orders.failure.borrow_mut() = None;
-    assert!(app.keys.records.borrow().is_empty());
+    assert!(app.answers.records.borrow().is_empty());
     assert_eq!(header(&app.place("k", ORDER).await, "idempotent-replayed"), "false");
 }
 
@@ -294,7 +294,7 @@ async fn a_change_raises_the_version_and_is_found_again() {
     let cancelled = app.patch(location, "\"2\"", CANCEL).await;
     assert_eq!((cancelled.status().as_u16(), header(&cancelled, "etag")), (200, "\"3\""));
     assert_replay_of(&app.place("k", ORDER).await, &placed);
-    app.keys.records.borrow_mut().clear();
+    app.answers.records.borrow_mut().clear();
     assert_replay_of(&app.place("k", ORDER).await, &placed);
 }
 
@@ -467,7 +467,7 @@ async fn readiness_follows_the_stores() {
             json!({"status": "unavailable", "postgres": "down", "redis": "up"}),
         ),
     ] {
-        app.keys.is_down.set(redis_is_down);
+        app.answers.is_down.set(redis_is_down);
         *app.orders.failure.borrow_mut() = failure;
         let response = app.get("/readyz").await;
         assert_eq!((response.status().as_u16(), json_of(&response)), (status, body));

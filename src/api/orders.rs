@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::head::{require_length, require_media_type};
 use super::preconditions::{Precondition, etag, judge, named_versions};
-use super::{Backing, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified};
+use super::{Backends, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
@@ -21,7 +21,7 @@ use crate::trace::{Note, Outcome};
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache, no-transform");
 
 pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
-    backing: &Backing<'_, K, O>,
+    backends: &Backends<'_, K, O>,
     client: &ClientName,
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
@@ -30,9 +30,9 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
     require_media_type(head.headers(), JSON)?;
     let key = key?;
     require_length(head.headers())?;
-    let received = bounded(body.await?)?;
-    let new_order = NewOrder::parse(&received.body)?;
-    match place_order(backing.keys, backing.orders, client, &key, new_order, received.order_id, received.at).await? {
+    let Received { body, at, order_id } = bounded(body.await?)?;
+    let new_order = NewOrder::parse(&body)?;
+    match place_order(backends.answers, backends.orders, client, &key, new_order, order_id, at).await? {
         PlaceOutcome::Placed(answer) => created(answer, "false", Outcome::Placed),
         PlaceOutcome::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
         PlaceOutcome::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
@@ -66,7 +66,7 @@ pub(super) async fn show_order(
 }
 
 pub(super) async fn patch_order<K, O: OrderStore>(
-    backing: &Backing<'_, K, O>,
+    backends: &Backends<'_, K, O>,
     client: &ClientName,
     id: &str,
     head: &Request<()>,
@@ -78,7 +78,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     require_length(head.headers())?;
     let received = bounded(body.await?)?;
     let status = Status::parse_patch(&received.body)?;
-    match change_order(backing.orders, client, id, &versions, status, received.at).await? {
+    match change_order(backends.orders, client, id, &versions, status, received.at).await? {
         ChangeOutcome::Made(order) => changed(&order, Outcome::Changed),
         ChangeOutcome::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
         ChangeOutcome::NotFound => Err(Problem::OrderNotFound),

@@ -13,7 +13,7 @@ use super::postgres_orders::PostgresOrderStore;
 use super::redis_answers::RedisAnswerCache;
 use super::redis_commands::RedisCommands;
 use super::{now, order_id, print, settings, timestamp};
-use crate::api::Backing;
+use crate::api::Backends;
 use crate::intake::{self, COMMANDS, Command};
 use crate::settings::Settings;
 use crate::trace::{self, Measured};
@@ -33,10 +33,11 @@ async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
 async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
     let deadlines = RequestClock::from(started);
-    let (keys, orders) = (RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
-    let backing = Backing { clients: &settings.clients, keys: &keys, orders: &orders };
-    let response = intake::answer(&backing, command, timestamp(began), order_id(began)).await;
-    let (redis, postgres) = (keys.spent(), orders.spent());
+    let (answers, orders) =
+        (RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
+    let backends = Backends { clients: &settings.clients, answers: &answers, orders: &orders };
+    let response = intake::answer(&backends, command, timestamp(began), order_id(began)).await;
+    let (redis, postgres) = (answers.spent(), orders.spent());
     let measured = Measured { at: timestamp(began), duration: started.elapsed(), redis, postgres };
     print(trace::request_line(&Method::POST, COMMANDS, &response, &measured));
     response

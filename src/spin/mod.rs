@@ -17,7 +17,7 @@ use uuid::Uuid;
 use wasip2::cli::stderr::get_stderr;
 use wasip2::io::streams::OutputStream;
 
-use crate::api::{self, Backing, MAX_BODY_BYTES, Received};
+use crate::api::{self, Backends, MAX_BODY_BYTES, Received};
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{DEFAULT_BODY_DEADLINE, InvalidSetting, Settings, VARIABLES};
@@ -72,7 +72,7 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let stores = settings.as_ref().map(|settings| {
         (&settings.clients, RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
     });
-    let backing = stores.as_ref().map(|(clients, keys, orders)| Backing { clients, keys, orders });
+    let backends = stores.as_ref().map(|(clients, answers, orders)| Backends { clients, answers, orders });
 
     let body_due = started + body_deadline;
     // Reading the other clock too would be another host call.
@@ -80,7 +80,7 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let mut response = {
         // The same type as from the intake, so that the component contains the API once.
         let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &deadlines, body_due, wall_clock));
-        api::respond(backing.as_ref().map_err(|invalid| -> &InvalidSetting { invalid }), &head, received).await
+        api::respond(backends.as_ref().map_err(|invalid| -> &InvalidSetting { invalid }), &head, received).await
     };
     // A client that writes its whole body before it reads still finds the answer. Without a valid token, little is read.
     let (most, due) = match is_open || !Note::on(&mut response).client.is_empty() {
@@ -93,8 +93,8 @@ async fn handle(request: types::Request) -> Response<Bytes> {
 
     let mut measured =
         Measured { at: timestamp(began), duration: started.elapsed(), redis: Duration::ZERO, postgres: Duration::ZERO };
-    if let Ok((_, keys, orders)) = &stores {
-        (measured.redis, measured.postgres) = (keys.spent(), orders.spent());
+    if let Ok((_, answers, orders)) = &stores {
+        (measured.redis, measured.postgres) = (answers.spent(), orders.spent());
     }
     print(trace::request_line(head.method(), api::route_template(head.uri().path()), &response, &measured));
     response

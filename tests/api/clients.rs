@@ -47,7 +47,7 @@ fn ids(list: &Response<Bytes>) -> Vec<String> {
 async fn one_key_of_two_clients_is_two_orders() {
     for redis_is_down in [false, true] {
         let app = app();
-        app.keys.is_down.set(redis_is_down);
+        app.answers.is_down.set(redis_is_down);
         let (of_a, of_b) = (place(&app, "a", "k", ORDER).await, place(&app, "b", "k", ORDER).await);
         assert_eq!((header(&of_a, "idempotent-replayed"), header(&of_b, "idempotent-replayed")), ("false", "false"));
         assert_ne!(of_a.body(), of_b.body());
@@ -113,8 +113,8 @@ async fn an_entry_copied_to_another_client_is_a_miss() {
     let of_a = place(&app, "a", "k", ORDER).await;
     let key = IdempotencyKey::parse(b"k").unwrap();
     let [from, to] = ["a", "b"].map(|name| redis_key(&ClientName::parse(name).unwrap(), &key));
-    let entry = app.keys.records.borrow()[&from].clone();
-    app.keys.records.borrow_mut().insert(to, entry);
+    let entry = app.answers.records.borrow()[&from].clone();
+    app.answers.records.borrow_mut().insert(to, entry);
     let of_b = place(&app, "b", "k", ORDER).await;
     assert_eq!(header(&of_b, "idempotent-replayed"), "false");
     assert_ne!(of_a.body(), of_b.body());

@@ -54,7 +54,7 @@ async fn a_row_of_an_earlier_release_is_replayed_byte_for_byte() {
         let app = TestApp::default();
         app.orders.rows.borrow_mut().push(stored(&golden));
         assert_replayed(&app, &golden).await;
-        assert_eq!(app.keys.records.borrow()[&format!(":{}", golden.key)], golden.entry("2"), "{}", golden.name);
+        assert_eq!(app.answers.records.borrow()[&format!(":{}", golden.key)], golden.entry("2"), "{}", golden.name);
         let other = golden.order.get().replacen("RUB", "XTS", 1);
         assert_problem(&app.place(&golden.header(), &other).await, 422, "idempotency-key-reused");
         assert_eq!(app.order_count(), 1);
@@ -71,7 +71,7 @@ async fn an_entry_that_an_earlier_build_wrote_is_replayed_byte_for_byte_or_is_a_
         assert_eq!(record.encode(&ClientName::default(), &key), golden.entry("2"), "{}", golden.name);
 
         let app = TestApp::default();
-        app.keys.records.borrow_mut().insert(format!(":{}", golden.key), golden.entry("2"));
+        app.answers.records.borrow_mut().insert(format!(":{}", golden.key), golden.entry("2"));
         *app.orders.failure.borrow_mut() = Some(StoreError::Unavailable("Redis alone answers".into()));
         assert_replayed(&app, &golden).await;
     }

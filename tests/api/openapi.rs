@@ -146,7 +146,7 @@ async fn answer(contract: &Value, operation: &str, example: &str) -> Response<By
             return send(&headers, r#"{"totalAmount":0,"status":"shipped"}"#).await;
         }
         ("health", "example") | ("readiness", "ready") => {}
-        ("readiness", "degraded") => app.keys.is_down.set(true),
+        ("readiness", "degraded") => app.answers.is_down.set(true),
         ("readiness", "unavailable") => fail(StoreError::Unavailable(String::new())),
         (_, "not-found" | "method-not-allowed") => {}
         other => panic!("no line for {other:?}"),

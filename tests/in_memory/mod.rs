@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Backing, MISSPELT_KEYS, Received, headers_read, respond};
+use order::api::{Backends, MISSPELT_KEYS, Received, headers_read, respond};
 use order::client::{ClientName, Clients};
 use order::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use order::order::{Order, Status, Timestamp};
@@ -254,7 +254,7 @@ fn until_full() -> impl FnMut(&Order) -> bool {
 
 #[derive(Default)]
 pub struct TestApp {
-    pub keys: MemoryAnswers,
+    pub answers: MemoryAnswers,
     pub orders: MemoryOrders,
     pub requests: Cell<u128>,
     /// The id and the time of every later request; `None` gives each its own.
@@ -286,12 +286,15 @@ impl TestApp {
         let (head, body) = request.into_parts();
         let received = async { Ok(Received { body: body?, at, order_id }) };
         let clients = self.clients.borrow().clone();
-        respond(self.backing(&clients).as_ref(), &Request::from_parts(head, ()), received).await
+        respond(self.backends(&clients).as_ref(), &Request::from_parts(head, ()), received).await
     }
 
-    fn backing<'a>(&'a self, clients: &'a Clients) -> Result<Backing<'a, MemoryAnswers, MemoryOrders>, InvalidSetting> {
+    fn backends<'a>(
+        &'a self,
+        clients: &'a Clients,
+    ) -> Result<Backends<'a, MemoryAnswers, MemoryOrders>, InvalidSetting> {
         match self.invalid_setting.get() {
-            None => Ok(Backing { clients, keys: &self.keys, orders: &self.orders }),
+            None => Ok(Backends { clients, answers: &self.answers, orders: &self.orders }),
             Some(name) => Err(InvalidSetting { name, reason: "is wrong".to_owned() }),
         }
     }

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
-use order::api::Backing;
+use order::api::Backends;
 use order::intake::{Command, CommandId, CommandResult, Commands, Overdue, PAGE, answer, drain};
 use order::order::Timestamp;
 use order::stores::StoreError;
@@ -107,10 +107,10 @@ impl Queue {
         app.requests.set(app.requests.get() + 1);
         let own = (Uuid::from_u128(app.requests.get()), Timestamp::default());
         let (order_id, at) = app.fixed.get().unwrap_or(own);
-        let backing = Backing { clients: &clients, keys: &app.keys, orders: &app.orders };
+        let backends = Backends { clients: &clients, answers: &app.answers, orders: &app.orders };
         let outage = app.orders.failure.borrow().clone();
         app.orders.failure.replace(self.failing.borrow().get(&command.id).cloned().or(outage.clone()));
-        let response = answer(&backing, command, at, order_id).await;
+        let response = answer(&backends, command, at, order_id).await;
         app.orders.failure.replace(outage);
         if app.order_count() > before {
             self.writes.borrow_mut().push("order");

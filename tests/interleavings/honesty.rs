@@ -85,7 +85,7 @@ fn number_of(call: &OnItsWay) -> usize {
 }
 
 impl laws::Stores for Model {
-    fn keys(&self) -> &impl AnswerCache {
+    fn answers(&self) -> &impl AnswerCache {
         &self.wire
     }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{Request, Response};
-use order::api::{Backing, Received, respond};
+use order::api::{Backends, Received, respond};
 use order::client::Clients;
 use order::intake::{answer, drain};
 use order::trace::{Note, Outcome};
@@ -139,13 +139,13 @@ async fn serve(sent: Sent, wire: Wire) -> Seen {
         _ => Clients::default(),
     };
     let wire = wire.in_groups(matches!(sent.role, Role::Places { in_group: true, .. }));
-    let backing = Backing { clients: &clients, keys: &wire, orders: &wire };
+    let backends = Backends { clients: &clients, answers: &wire, orders: &wire };
     let number = u128::from(sent.client) * 0x1_0000 + u128::from(sent.attempt) * 0x100;
     let at = DateTime::from_timestamp_millis(1_795_435_200_000 + number as i64).unwrap();
     if sent.role == Role::Drains {
         let answer = async |command: &_| {
             let order_id = Uuid::from_u128(number + wire.calls().len() as u128);
-            answer(&backing, command, at, order_id).await
+            answer(&backends, command, at, order_id).await
         };
         drain(&wire, answer).await;
         return Seen::of(Response::default());
@@ -153,7 +153,7 @@ async fn serve(sent: Sent, wire: Wire) -> Seen {
     let (head, body) = sent.request().into_parts();
     let body =
         async { Ok(Received { body: Bytes::from_static(body.as_bytes()), at, order_id: Uuid::from_u128(number) }) };
-    Seen::of(respond(Ok(&backing), &Request::from_parts(head, ()), body).await)
+    Seen::of(respond(Ok(&backends), &Request::from_parts(head, ()), body).await)
 }
 
 /// One client, whose token is its name.

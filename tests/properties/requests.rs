@@ -125,17 +125,17 @@ proptest! {
         let again = (0..3).map(|key| Step::Place { key, order: 0, is_quoted: false });
         for step in steps.into_iter().chain(settle).chain(again) {
             match step {
-                Step::RedisLoses => app.keys.records.borrow_mut().clear(),
-                Step::RedisGarbles(at, flip) => app.keys.records.borrow_mut().values_mut().for_each(|record| {
+                Step::RedisLoses => app.answers.records.borrow_mut().clear(),
+                Step::RedisGarbles(at, flip) => app.answers.records.borrow_mut().values_mut().for_each(|record| {
                     let at = at.index(record.len());
                     record[at] ^= flip;
                 }),
                 Step::RedisMixesUp => {
-                    let mut records = app.keys.records.borrow_mut();
+                    let mut records = app.answers.records.borrow_mut();
                     let mixed: Vec<_> = records.values().rev().cloned().collect();
                     records.values_mut().zip(mixed).for_each(|(record, other)| *record = other);
                 }
-                Step::RedisIsDown(is_down) => app.keys.is_down.set(is_down),
+                Step::RedisIsDown(is_down) => app.answers.is_down.set(is_down),
                 Step::PostgresFails(failure) => *app.orders.failure.borrow_mut() = failure,
                 Step::PostgresLosesReplies(loses) => app.orders.loses_replies.set(loses),
                 Step::Place { key, order, is_quoted } => {

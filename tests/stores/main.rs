@@ -27,8 +27,8 @@ mod memory {
     use order::stores::{AnswerCache, OrderStore, StoreError};
 
     impl Stores for TestApp {
-        fn keys(&self) -> &impl AnswerCache {
-            &self.keys
+        fn answers(&self) -> &impl AnswerCache {
+            &self.answers
         }
 
         fn orders(&self) -> &impl OrderStore {
@@ -36,17 +36,17 @@ mod memory {
         }
 
         async fn entry(&self, client: &ClientName, key: &IdempotencyKey) -> Option<Vec<u8>> {
-            self.keys.records.borrow().get(&redis_key(client, key)).cloned()
+            self.answers.records.borrow().get(&redis_key(client, key)).cloned()
         }
 
         async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>) {
-            let mut records = self.keys.records.borrow_mut();
+            let mut records = self.answers.records.borrow_mut();
             records.remove(&redis_key(client, key));
             records.extend(entry.map(|entry| (redis_key(client, key), entry.to_vec())));
         }
 
         fn set_reachable(&self, is_reachable: bool) {
-            self.keys.is_down.set(!is_reachable);
+            self.answers.is_down.set(!is_reachable);
             self.orders.failure.replace((!is_reachable).then(|| StoreError::Unavailable("it is cut off".into())));
         }
     }

@@ -67,7 +67,7 @@ impl RealStores {
 }
 
 impl Stores for RealStores {
-    fn keys(&self) -> &impl AnswerCache {
+    fn answers(&self) -> &impl AnswerCache {
         &self.keys
     }
 

@@ -17,16 +17,16 @@ fn record(number: u8, body: &[u8]) -> KeyRecord {
 
 /// Remembers it, and waits until it is found: the write may take a while.
 async fn remember(stores: &impl Stores, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
-    let (keys, started) = (stores.keys(), Instant::now());
-    keys.remember(client, key, record).await;
-    while keys.find(client, key).await.as_ref() != Some(record) {
+    let (answers, started) = (stores.answers(), Instant::now());
+    answers.remember(client, key, record).await;
+    while answers.find(client, key).await.as_ref() != Some(record) {
         assert!(started.elapsed() < Duration::from_secs(10), "it is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 pub async fn nothing_is_found_if_nothing_was_remembered(stores: &impl Stores) {
-    assert_eq!(stores.keys().find(&fresh_client(), &key("k")).await, None);
+    assert_eq!(stores.answers().find(&fresh_client(), &key("k")).await, None);
 }
 
 pub async fn a_record_is_found_byte_for_byte(stores: &impl Stores) {
@@ -50,12 +50,12 @@ pub async fn another_key_and_another_client_find_nothing(stores: &impl Stores) {
     let (client, everyone) = (fresh_client(), ClientName::default());
     remember(stores, &client, &key("k"), &record(1, b"{}")).await;
     for other in ["K", "k ", " k", "kk", ":k"] {
-        assert_eq!(stores.keys().find(&client, &key(other)).await, None, "{other:?}");
+        assert_eq!(stores.answers().find(&client, &key(other)).await, None, "{other:?}");
     }
     // A client joined with a key is not another client's key.
     let joined = key(&format!("{}:k", client.as_str()));
     for (client, key) in [(fresh_client(), key("k")), (everyone.clone(), key("k")), (everyone, joined)] {
-        assert_eq!(stores.keys().find(&client, &key).await, None, "{client:?} {key:?}");
+        assert_eq!(stores.answers().find(&client, &key).await, None, "{client:?} {key:?}");
     }
 }
 
@@ -63,7 +63,7 @@ pub async fn what_was_lost_is_not_found_and_can_be_remembered_again(stores: &imp
     let client = fresh_client();
     remember(stores, &client, &key("k"), &record(1, b"{}")).await;
     stores.set_entry(&client, &key("k"), None).await;
-    assert_eq!(stores.keys().find(&client, &key("k")).await, None);
+    assert_eq!(stores.answers().find(&client, &key("k")).await, None);
     remember(stores, &client, &key("k"), &record(1, b"{}")).await;
 }
 
@@ -79,7 +79,7 @@ pub async fn a_damaged_entry_is_not_found(stores: &impl Stores) {
     }
     for bytes in damaged {
         stores.set_entry(&client, &key, Some(&bytes)).await;
-        assert_eq!(stores.keys().find(&client, &key).await, None, "{bytes:?}");
+        assert_eq!(stores.answers().find(&client, &key).await, None, "{bytes:?}");
     }
     remember(stores, &client, &key, &record(2, b"{}")).await;
 }
@@ -92,21 +92,21 @@ pub async fn an_entry_copied_from_elsewhere_is_not_found(stores: &impl Stores) {
     let entry = stores.entry(&client, &own).await.unwrap();
     for (client, key) in [(client, key("k")), (fresh_client(), own.clone()), (everyone, own)] {
         stores.set_entry(&client, &key, Some(&entry)).await;
-        assert_eq!(stores.keys().find(&client, &key).await, None, "{client:?} {key:?}");
+        assert_eq!(stores.answers().find(&client, &key).await, None, "{client:?} {key:?}");
         remember(stores, &client, &key, &record(2, b"{}")).await;
     }
 }
 
 pub async fn keys_that_cannot_be_reached_are_not_up_and_find_nothing(stores: &impl Stores) {
-    let (client, keys) = (fresh_client(), stores.keys());
-    assert!(keys.is_up().await);
+    let (client, answers) = (fresh_client(), stores.answers());
+    assert!(answers.is_up().await);
     remember(stores, &client, &key("k"), &record(1, b"{}")).await;
     stores.set_reachable(false);
-    assert!(!keys.is_up().await);
-    assert_eq!(keys.find(&client, &key("k")).await, None);
+    assert!(!answers.is_up().await);
+    assert_eq!(answers.find(&client, &key("k")).await, None);
     // The caller gets no error and continues.
-    keys.remember(&client, &key("k"), &record(1, b"{}")).await;
+    answers.remember(&client, &key("k"), &record(1, b"{}")).await;
     stores.set_reachable(true);
-    assert!(keys.is_up().await);
-    assert_eq!(keys.find(&client, &key("k")).await, Some(record(1, b"{}")));
+    assert!(answers.is_up().await);
+    assert_eq!(answers.find(&client, &key("k")).await, Some(record(1, b"{}")));
 }

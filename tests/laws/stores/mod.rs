@@ -24,7 +24,7 @@ pub mod orders;
 
 /// A pair of stores, and what may happen to them.
 pub trait Stores {
-    fn keys(&self) -> &impl AnswerCache;
+    fn answers(&self) -> &impl AnswerCache;
     fn orders(&self) -> &impl OrderStore;
 
     /// The bytes stored under the client's key.
