@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::query::{Parameter, limit, parameters};
+use super::query::{self, parameters, value_of};
 use super::{NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::events::{Cursor, MEDIA_TYPE, is_of_an_earlier_release, read_events, to_batch};
@@ -21,7 +21,14 @@ pub(super) async fn list_events(
     client: &ClientName,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Problem> {
-    let FeedQuery { after, limit } = parse(query.unwrap_or_default())?;
+    let [after, limit] = parameters(query.unwrap_or_default(), ["after", "limit"])?;
+    if after.as_ref().is_some_and(|after| is_of_an_earlier_release(&after.value)) {
+        return Err(Problem::CursorExpired);
+    }
+    let after = value_of(after.as_ref(), |value| {
+        Cursor::parse(value).ok_or_else(|| "must be that of an earlier page's Link".into())
+    })?;
+    let limit = value_of(limit.as_ref(), query::limit)?;
     let page = read_events(orders, client, after, limit.unwrap_or(DEFAULT_LIMIT)).await?;
     let (events, next) = page.ok_or(Problem::CursorExpired)?;
     let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
@@ -34,33 +41,4 @@ pub(super) async fn list_events(
         headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     Ok(response)
-}
-
-/// What a query asks for.
-#[derive(Default)]
-struct FeedQuery {
-    after: Option<Cursor>,
-    limit: Option<u32>,
-}
-
-fn parse(query: &str) -> Result<FeedQuery, Problem> {
-    let mut asked = FeedQuery::default();
-    for parameter in parameters(query) {
-        let Parameter { name, value, .. } = parameter?;
-        let is_first = match name.as_ref() {
-            "limit" => asked.limit.replace(limit(&value)?).is_none(),
-            "after" => {
-                let refused = || match is_of_an_earlier_release(&value) {
-                    true => Problem::CursorExpired,
-                    false => Problem::InvalidParameter("after must be that of an earlier page's Link".into()),
-                };
-                asked.after.replace(Cursor::parse(&value).ok_or_else(refused)?).is_none()
-            }
-            _ => return Err(Problem::InvalidParameter("a parameter is unknown; known are after and limit".into())),
-        };
-        if !is_first {
-            return Err(Problem::InvalidParameter(format!("{name} is given more than once")));
-        }
-    }
-    Ok(asked)
 }

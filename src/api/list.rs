@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
-use super::query::{self, Parameter, parameters};
+use super::query::{self, parameters, value_of};
 use super::{NO_STORE, header_value, json_response, to_json};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
@@ -50,43 +50,28 @@ struct ListQuery {
     others: String,
 }
 
-fn parse(text: &str) -> Result<ListQuery, Problem> {
-    let mut filter = Filter::default();
-    let mut others = String::new();
-    let mut limit = None;
-    for parameter in parameters(text) {
-        let Parameter { as_sent, name, value } = parameter?;
-        if name != "cursor" {
-            others.extend([as_sent, "&"]);
-        }
-        let refused = |reason: &str| Problem::InvalidParameter(format!("{name} {reason}"));
-        let is_first = match name.as_ref() {
-            "limit" => limit.replace(query::limit(&value)?).is_none(),
-            "cursor" => {
-                // Only one spelling, so that a cursor can become something other than an id.
-                let id = Uuid::try_parse(&value).ok().filter(|id| id.simple().to_string() == value);
-                let id = id.ok_or_else(|| refused("must be a nextCursor of an earlier page"))?;
-                filter.before.replace(id).is_none()
-            }
-            "customerId" if is_id(&value) => filter.customer_id.replace(value.into_owned()).is_none(),
-            "customerId" => return Err(refused("must have 1 to 64 characters and no control characters")),
-            "status" => {
-                let status = Status::parse(&value).ok_or_else(|| refused("must be created, confirmed or cancelled"))?;
-                filter.status.replace(status).is_none()
-            }
-            "idempotencyKey" => {
-                let key = IdempotencyKey::parse(value.as_bytes());
-                let key = key.map_err(|reason| refused(&format!("is no idempotency key: {reason}")))?;
-                filter.idempotency_key.replace(key).is_none()
-            }
-            _ => {
-                let known = "limit, cursor, customerId, status and idempotencyKey";
-                return Err(Problem::InvalidParameter(format!("a parameter is unknown; known are {known}")));
-            }
-        };
-        if !is_first {
-            return Err(refused("is given more than once"));
-        }
-    }
-    Ok(ListQuery { filter, limit: limit.unwrap_or(DEFAULT_LIMIT), others })
+fn parse(query: &str) -> Result<ListQuery, Problem> {
+    let [customer_id, status, key, limit, cursor] =
+        parameters(query, ["customerId", "status", "idempotencyKey", "limit", "cursor"])?;
+    let filter = Filter {
+        customer_id: value_of(customer_id.as_ref(), |value| match is_id(value) {
+            true => Ok(value.to_owned()),
+            false => Err("must have 1 to 64 characters and no control characters".into()),
+        })?,
+        status: value_of(status.as_ref(), |value| {
+            Status::parse(value).ok_or_else(|| "must be created, confirmed or cancelled".into())
+        })?,
+        idempotency_key: value_of(key.as_ref(), |value| {
+            IdempotencyKey::parse(value.as_bytes()).map_err(|reason| format!("is no idempotency key: {reason}"))
+        })?,
+        // Only one spelling, so that a cursor can become something other than an id.
+        before: value_of(cursor.as_ref(), |value| {
+            let id = Uuid::try_parse(value).ok().filter(|id| id.simple().to_string() == value);
+            id.ok_or_else(|| "must be a nextCursor of an earlier page".into())
+        })?,
+    };
+    let limit = value_of(limit.as_ref(), query::limit)?.unwrap_or(DEFAULT_LIMIT);
+    let cursor = cursor.map_or("", |cursor| cursor.as_sent);
+    let others = query.split('&').filter(|pair| !pair.is_empty() && *pair != cursor).flat_map(|pair| [pair, "&"]);
+    Ok(ListQuery { filter, limit, others: others.collect() })
 }

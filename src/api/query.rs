@@ -9,34 +9,51 @@ use crate::problem::Problem;
 /// Most entries on a page.
 const MAX_LIMIT: u32 = 100;
 
-/// How many entries a page may have.
-pub(super) fn limit(value: &str) -> Result<u32, Problem> {
-    let number = whole_number(value).filter(|number| (1..=MAX_LIMIT).contains(number));
-    number.ok_or_else(|| Problem::InvalidParameter("limit must be a whole number from 1 to 100".into()))
-}
-
-/// The parameters of a query, in their order, each as sent and decoded.
-pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'_>, Problem>> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match (decoded(name), decoded(value)) {
-            (Ok(name), Ok(value)) => Ok(Parameter { as_sent: pair, name, value }),
-            (Err(reason), _) => Err(Problem::InvalidParameter(format!("the name of a parameter {reason}"))),
-            // A name that is not a word may contain anything, so it is not shown.
-            (Ok(name), Err(reason)) => {
-                let name = if is_word(&name) { &name } else { "a parameter" };
-                Err(Problem::InvalidParameter(format!("{name} {reason}")))
-            }
-        }
-    })
-}
-
 /// One parameter of a query.
-pub(super) struct Parameter<'a> {
+pub(super) struct Parameter<'q> {
+    name: &'static str,
+    pub value: Cow<'q, str>,
     /// `name=value` in the client's spelling.
-    pub as_sent: &'a str,
-    pub name: Cow<'a, str>,
-    pub value: Cow<'a, str>,
+    pub as_sent: &'q str,
+}
+
+/// The parameters of a query, in the order of `names`. A query has each at most once, and no others.
+pub(super) fn parameters<'q, const N: usize>(
+    query: &'q str,
+    names: [&'static str; N],
+) -> Result<[Option<Parameter<'q>>; N], Problem> {
+    let mut found = [const { None }; N];
+    for as_sent in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = as_sent.split_once('=').unwrap_or((as_sent, ""));
+        let name = decoded(name).map_err(|reason| refused("the name of a parameter", reason))?;
+        let Some((name, slot)) = names.into_iter().zip(&mut found).find(|(known, _)| *known == name) else {
+            // The name may contain anything, so it is not shown.
+            return Err(refused("a parameter", &format!("is unknown; known are {}", names.join(", "))));
+        };
+        let value = decoded(value).map_err(|reason| refused(name, reason))?;
+        if slot.replace(Parameter { name, value, as_sent }).is_some() {
+            return Err(refused(name, "is given more than once"));
+        }
+    }
+    Ok(found)
+}
+
+/// The value of a parameter, if it is given. `read` says what is wrong with it, after its name.
+pub(super) fn value_of<T>(
+    parameter: Option<&Parameter<'_>>,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, Problem> {
+    parameter.map(|given| read(&given.value).map_err(|reason| refused(given.name, &reason))).transpose()
+}
+
+/// How many entries a page may have.
+pub(super) fn limit(value: &str) -> Result<u32, String> {
+    let number = whole_number(value).filter(|number| (1..=MAX_LIMIT).contains(number));
+    number.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))
+}
+
+fn refused(name: &str, reason: &str) -> Problem {
+    Problem::InvalidParameter(format!("{name} {reason}"))
 }
 
 fn decoded(text: &str) -> Result<Cow<'_, str>, &'static str> {
@@ -55,8 +72,4 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, &'static str> {
 
 fn is_hex(digits: &[u8; 2]) -> bool {
     digits.iter().all(u8::is_ascii_hexdigit)
-}
-
-fn is_word(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
