@@ -155,30 +155,6 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_let_in() {
-        let long = format!("Bearer {}", "t".repeat(8192));
-        for (lines, why) in [
-            (&[][..], Unauthorized::NoToken),
-            (&["Basic dGVzdA=="], Unauthorized::NoToken),
-            (&["test"], Unauthorized::NoToken),
-            (&["Bearertest"], Unauthorized::NoToken),
-            (&[""], Unauthorized::NoToken),
-            (&["Bearer"], Unauthorized::UnknownToken),
-            (&["Bearer "], Unauthorized::UnknownToken),
-            (&["Bearer tes"], Unauthorized::UnknownToken),
-            (&["Bearer test3"], Unauthorized::UnknownToken),
-            (&["Bearer te st"], Unauthorized::UnknownToken),
-            (&["Bearer test test"], Unauthorized::UnknownToken),
-            (&["Bearer test,"], Unauthorized::UnknownToken),
-            (&["Bearer test", "Bearer test"], Unauthorized::UnknownToken),
-            (&["Bearer 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"], Unauthorized::UnknownToken),
-            (&[&long], Unauthorized::UnknownToken),
-        ] {
-            assert_eq!(identified(WEB, lines), Err(why), "{lines:?}");
-        }
-    }
-
-    #[test]
     fn a_value_that_does_not_parse_names_its_entry_and_never_means_open() {
         let digest = &WEB[4..];
         for (clients, number) in [

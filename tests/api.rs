@@ -397,16 +397,24 @@ async fn a_malformed_change_never_reaches_the_store() {
     for tags in [None, Some("*"), Some(""), Some("\"1\", *")] {
         assert_problem(&app.send(patch(MERGE_PATCH, tags, CONFIRM)).await, 428, "precondition-required");
     }
-    for (body, status, slug, pointer) in [
-        ("{", 400, "malformed-json", None),
-        (r#"{"status":null}"#, 422, "invalid-order", Some("/status")),
-        (r#"{"status":"shipped"}"#, 422, "invalid-order", Some("/status")),
-        (r#"{"status":"confirmed","comment":"x"}"#, 422, "invalid-order", Some("/comment")),
-        ("{}", 422, "invalid-order", Some("/status")),
+    assert_problem(&app.patch(&location, "\"1\"", "{").await, 400, "malformed-json");
+    for (body, pointers) in [
+        ("{}", &["/status"][..]),
+        ("[]", &[""]),
+        ("null", &[""]),
+        (r#"{"status":null}"#, &["/status"]),
+        (r#"{"status":1}"#, &["/status"]),
+        (r#"{"status":"shipped"}"#, &["/status"]),
+        (r#"{"status":"Confirmed"}"#, &["/status"]),
+        (r#"{"status":"confirmed","status":"cancelled"}"#, &["/status"]),
+        (r#"{"status":"confirmed","comment":null,"version":2}"#, &["/comment", "/version"]),
+        (r#"{"Status":"confirmed"}"#, &["/Status", "/status"]),
     ] {
         let refused = app.patch(&location, "\"1\"", body).await;
-        assert_problem(&refused, status, slug);
-        assert_eq!(json_of(&refused)["errors"][0]["pointer"].as_str(), pointer);
+        assert_problem(&refused, 422, "invalid-order");
+        let errors = json_of(&refused)["errors"].clone();
+        let found: Vec<_> = errors.as_array().unwrap().iter().map(|error| error["pointer"].clone()).collect();
+        assert_eq!(found, pointers, "{body}");
     }
     let long = format!("{CONFIRM}{}", " ".repeat(MAX_BODY_BYTES));
     assert_problem(&app.patch(&location, "\"1\"", &long).await, 413, "payload-too-large");
@@ -414,7 +422,8 @@ async fn a_malformed_change_never_reaches_the_store() {
     assert_eq!(app.orders.statements.get(), statements);
     let unknown = format!("/orders/{}", Uuid::from_u128(99));
     assert_problem(&app.patch(&unknown, "\"1\"", CONFIRM).await, 404, "order-not-found");
-    let parameters = patch("Application/Merge-Patch+JSON; charset=utf-8", Some("\"1\""), CONFIRM);
+    let respelled = r#" {"status" : "\u0063onfirmed"} "#;
+    let parameters = patch("Application/Merge-Patch+JSON; charset=utf-8", Some("\"1\""), respelled);
     assert_eq!(app.send(parameters).await.status(), 200);
 }
 

@@ -3,15 +3,14 @@
 use super::in_memory::redis_key;
 use super::*;
 use order::client::{ClientName, Clients};
+use sha2::{Digest, Sha256};
 
-/// The digests of `token-a` and of `token-b`.
+fn digest(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn clients() -> Clients {
-    use sha2::{Digest, Sha256};
-    let entry = |name: &str, token: &str| {
-        let digest: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{name}:{digest}")
-    };
-    Clients::parse(&[entry("a", "token-a"), entry("b", "token-b")].join(" ")).unwrap()
+    Clients::parse(&format!("a:{} b:{}", digest("token-a"), digest("token-b"))).unwrap()
 }
 
 fn app() -> TestApp {
@@ -126,12 +125,21 @@ async fn a_request_without_a_token_learns_nothing() {
     let location = header(&place(&app, "a", "k", ORDER).await, "location").to_owned();
     let statements = app.orders.statements.get();
     let long = format!("Bearer {}", "t".repeat(8192));
+    let digest = format!("Bearer {}", digest("token-a"));
     let mut lengths = std::collections::BTreeSet::new();
     for (lines, challenge) in [
         (&[][..], r#"Bearer realm="orders""#),
         (&["Basic dG9rZW4tYQ=="], r#"Bearer realm="orders""#),
+        (&["token-a"], r#"Bearer realm="orders""#),
+        (&["Bearertoken-a"], r#"Bearer realm="orders""#),
+        (&[""], r#"Bearer realm="orders""#),
+        (&["Bearer"], r#"Bearer realm="orders", error="invalid_token""#),
         (&["Bearer "], r#"Bearer realm="orders", error="invalid_token""#),
         (&["Bearer unknown"], r#"Bearer realm="orders", error="invalid_token""#),
+        (&["Bearer token-"], r#"Bearer realm="orders", error="invalid_token""#),
+        (&["Bearer token-aa"], r#"Bearer realm="orders", error="invalid_token""#),
+        (&["Bearer token-a,"], r#"Bearer realm="orders", error="invalid_token""#),
+        (&[&digest], r#"Bearer realm="orders", error="invalid_token""#),
         (&["Bearer token-a token-b"], r#"Bearer realm="orders", error="invalid_token""#),
         (&["Bearer token-a", "Bearer token-a"], r#"Bearer realm="orders", error="invalid_token""#),
         (&[&long], r#"Bearer realm="orders", error="invalid_token""#),

@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use uuid::Uuid;
+use xxhash_rust::xxh64::xxh64;
 
 use super::{config, laws};
 
@@ -34,6 +35,13 @@ const PARAMETERS: &str = concat!(
     r"\?[01]|[A-Za-z*][!#$%&'*+.^_`|~:/A-Za-z0-9-]{0,8}|:[A-Za-z0-9+/=]{0,8}:))?){0,3}",
 );
 
+/// What follows a quoted key and is no such list: it begins wrong, or a name, a number, a boolean, bytes or a string is wrong.
+const NO_PARAMETERS: &str = concat!(
+    r#"([ ;]?[;,=] ?|; |, "b"| ;v=1|;v=1( ?,| w)|;v( =|=)|;v= 1|;[A-Z0-9=]=1|;\t?v\t=1|;\tv|"#,
+    r"=1|;v=(-|[0-9]{1,15}\.|\.[0-9]|[0-9]\.[0-9]{4,6}|[0-9]{16,20}|[0-9]{13,15}\.[0-9])|",
+    r#";v=(\?[^01]?|:[a-z]{0,3}|:a b:|"[a-z]{0,3}|"\\b"|"é"|\(1 2\)|[@!\-]))"#,
+);
+
 proptest! {
     #![proptest_config(config(2000))]
 
@@ -52,6 +60,12 @@ proptest! {
             let spelled = format!("{}{parameters}{between}{}", laws::quoted(&text), laws::quoted(&other));
             prop_assert!(IdempotencyKey::parse(spelled.as_bytes()).is_err(), "{}", spelled);
         }
+    }
+
+    #[test]
+    fn what_is_no_list_of_parameters_may_be_a_second_key(text in key_text(), wrong in NO_PARAMETERS) {
+        let spelled = format!("{}{wrong}", laws::quoted(&text));
+        prop_assert_eq!(IdempotencyKey::parse(spelled.as_bytes()), Err(InvalidKey::TrailingText), "{}", spelled);
     }
 
     #[test]
@@ -92,6 +106,11 @@ proptest! {
     ) {
         let bytes = record.encode(&ClientName::default(), &key);
         prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &bytes), Some(record));
+        prop_assert_eq!(KeyRecord::decode(&ClientName::parse("web").unwrap(), &key, &bytes), None);
+        let mut other_layout = bytes[..bytes.len() - 8].to_vec();
+        other_layout[0] ^= flip;
+        other_layout.extend(xxh64(&other_layout, xxh64(key.as_str().as_bytes(), 0)).to_be_bytes());
+        prop_assert_eq!(KeyRecord::decode(&ClientName::default(), &key, &other_layout), None);
         prop_assert!(key == other || KeyRecord::decode(&ClientName::default(), &other, &bytes).is_none());
         let at = at.index(bytes.len());
         let mut flipped = bytes.clone();

@@ -2,7 +2,7 @@
 
 use order::idempotency::Fingerprint;
 use order::order::{Item, NewOrder};
-use proptest::collection::vec;
+use proptest::collection::{SizeRange, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -12,10 +12,14 @@ use super::{config, laws};
 
 /// Up to this many characters, and now and then exactly as many.
 pub fn text(max_chars: usize) -> impl Strategy<Value = String> {
+    prop_oneof![20 => text_of(1..=max_chars), 1 => text_of(max_chars)]
+}
+
+pub fn text_of(chars: impl Into<SizeRange>) -> impl Strategy<Value = String> {
     let char =
         prop_oneof![4 => prop::char::range(' ', '~'), 1 => any::<char>(), 1 => select(vec!['"', '\\', '/', 'я', '🦀'])];
     let char = char.prop_filter("control characters are refused", |char| !char.is_control());
-    prop_oneof![20 => vec(char.clone(), 1..=max_chars), 1 => vec(char, max_chars)].prop_map(String::from_iter)
+    vec(char, chars).prop_map(String::from_iter)
 }
 
 fn item() -> impl Strategy<Value = Item> {
