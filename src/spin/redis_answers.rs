@@ -8,7 +8,7 @@ use spin_sdk::redis::{RedisParameter, RedisResult};
 use spin_sdk::wasip3::wit_bindgen;
 
 use super::deadlines::RequestClock;
-use super::redis_connection::{NoReply, execute};
+use super::redis_connection::{NoReply, execute, text};
 use super::warn;
 use crate::client::ClientName;
 use crate::idempotency::{IdempotencyKey, KeyRecord};
@@ -66,7 +66,7 @@ impl<'a> RedisAnswerCache<'a> {
     /// No client's name has a colon, so no two clients share a key.
     fn redis_key(&self, client: &ClientName, key: &IdempotencyKey) -> RedisParameter {
         let prefix = &self.settings.redis_key_prefix;
-        RedisParameter::Binary(format!("{prefix}:{}:{}", client.as_str(), key.as_str()).into_bytes())
+        text(&format!("{prefix}:{}:{}", client.as_str(), key.as_str()))
     }
 }
 
@@ -101,7 +101,7 @@ impl AnswerCache for RedisAnswerCache<'_> {
         let arguments = vec![
             self.redis_key(client, key),
             RedisParameter::Binary(record.encode(client, key)),
-            RedisParameter::Binary(b"EX".to_vec()),
+            text("EX"),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
         ];
         let (settings, deadlines) = (self.settings.clone(), RequestClock::from(self.deadlines.read_at()));

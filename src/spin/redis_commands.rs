@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use spin_sdk::redis::{RedisParameter, RedisResult};
+use spin_sdk::redis::RedisResult;
 
 use super::deadlines::RequestClock;
-use super::redis_connection::{NoReply, execute};
+use super::redis_connection::{NoReply, execute, text};
 use super::{now, print, timestamp};
 use crate::intake::{
     COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, OLDEST_REDIS, Overdue, PAGE, RESULTS,
@@ -28,8 +28,8 @@ impl<'a> RedisCommands<'a> {
     }
 
     /// Runs one command of Redis.
-    async fn call(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
-        let arguments = arguments.iter().map(Argument::parameter).collect();
+    async fn call(&self, command: &str, arguments: &[&str]) -> Result<Vec<RedisResult>, StoreError> {
+        let arguments = arguments.iter().map(|argument| text(argument)).collect();
         let (reply, _) = execute(self.0, &RequestClock::from(Instant::now()), command, arguments).await;
         let cause = match reply {
             Ok(reply) => return Ok(reply),
@@ -40,13 +40,13 @@ impl<'a> RedisCommands<'a> {
     }
 
     /// The same for a command that needs the group, which it creates if it is missing: at first, and after Redis lost its data.
-    async fn call_in_group(&self, command: &str, arguments: &[Argument<'_>]) -> Result<Vec<RedisResult>, StoreError> {
+    async fn call_in_group(&self, command: &str, arguments: &[&str]) -> Result<Vec<RedisResult>, StoreError> {
         let reply = self.call(command, arguments).await;
         if !matches!(&reply, Err(StoreError::Unavailable(cause)) if cause.contains(NO_GROUP)) {
             return reply;
         }
         // From the beginning of the stream, so that earlier entries are not lost.
-        let group = [Text("CREATE"), Text(COMMANDS), Text(GROUP), Text("0"), Text("MKSTREAM")];
+        let group = ["CREATE", COMMANDS, GROUP, "0", "MKSTREAM"];
         match self.call("XGROUP", &group).await {
             Err(StoreError::Unavailable(cause)) if cause.contains(GROUP_IS_THERE) => {}
             made => drop(made?),
@@ -63,27 +63,8 @@ const GROUP_IS_THERE: &str = "BUSYGROUP";
 /// The error of an older Redis for `XPENDING` with `IDLE`.
 const NO_SUCH_OPTION: &str = "syntax error";
 
-/// An argument of a Redis command.
-enum Argument<'a> {
-    Text(&'a str),
-    Number(i64),
-    Id(CommandId),
-}
-
-use Argument::{Id, Number, Text};
-
-impl Argument<'_> {
-    fn parameter(&self) -> RedisParameter {
-        match self {
-            Text(text) => RedisParameter::Binary(text.as_bytes().to_vec()),
-            Number(number) => RedisParameter::Int64(*number),
-            Id(id) => RedisParameter::Binary(id.to_string().into_bytes()),
-        }
-    }
-}
-
 fn unreadable(command: &str) -> StoreError {
-    StoreError::Broken(format!("{command} gave another reply than Redis gives"))
+    StoreError::Broken(format!("{command} gave an unexpected reply"))
 }
 
 fn id(value: &RedisResult) -> Option<CommandId> {
@@ -103,16 +84,7 @@ fn entry(mut reply: impl Iterator<Item = RedisResult>, deliveries: i64) -> Optio
 impl Commands for RedisCommands<'_> {
     async fn next(&self) -> Result<Option<Command>, StoreError> {
         let read = "XREADGROUP";
-        let arguments = [
-            Text("GROUP"),
-            Text(GROUP),
-            Text(GROUP),
-            Text("COUNT"),
-            Number(1),
-            Text("STREAMS"),
-            Text(COMMANDS),
-            Text(">"),
-        ];
+        let arguments = ["GROUP", GROUP, GROUP, "COUNT", "1", "STREAMS", COMMANDS, ">"];
         let reply = self.call_in_group(read, &arguments).await?;
         if matches!(reply.as_slice(), [RedisResult::Nil]) {
             return Ok(None);
@@ -122,9 +94,9 @@ impl Commands for RedisCommands<'_> {
     }
 
     async fn overdue(&self, after: Option<CommandId>) -> Result<Vec<Overdue>, StoreError> {
-        let idle = Number(overdue_after(self.0).as_millis() as i64);
+        let idle = overdue_after(self.0).as_millis().to_string();
         let from = after.map_or("-".to_owned(), |after| format!("({after}"));
-        let arguments = [Text(COMMANDS), Text(GROUP), Text("IDLE"), idle, Text(&from), Text("+"), Number(PAGE as i64)];
+        let arguments = [COMMANDS, GROUP, "IDLE", &idle, &from, "+", &PAGE.to_string()];
         let reply = self.call_in_group("XPENDING", &arguments).await.map_err(|error| match error {
             StoreError::Unavailable(cause) if cause.contains(NO_SUCH_OPTION) => StoreError::Unavailable(format!(
                 "the intake needs Redis {OLDEST_REDIS} or newer; this one says: {cause}"
@@ -141,8 +113,8 @@ impl Commands for RedisCommands<'_> {
     }
 
     async fn claim(&self, overdue: Overdue) -> Result<Option<Command>, StoreError> {
-        let idle = Number(overdue_after(self.0).as_millis() as i64);
-        let arguments = [Text(COMMANDS), Text(GROUP), Text(GROUP), idle, Id(overdue.id)];
+        let idle = overdue_after(self.0).as_millis().to_string();
+        let arguments = [COMMANDS, GROUP, GROUP, &idle, &overdue.id.to_string()];
         let reply = self.call("XCLAIM", &arguments).await?;
         match reply.as_slice() {
             // Another consumer has it, or it was deleted: Redis 7 itself removes a deleted one.
@@ -155,18 +127,18 @@ impl Commands for RedisCommands<'_> {
 
     async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError> {
         let fields = result.fields();
-        let limit = [Text(RESULTS), Text("MAXLEN"), Text("~"), Number(KEPT_RESULTS), Text("*")];
-        let fields = fields.iter().flat_map(|(name, value)| [Text(name), Text(value)]);
+        let limit = [RESULTS, "MAXLEN", "~", &KEPT_RESULTS.to_string(), "*"];
+        let fields = fields.iter().flat_map(|(name, value)| [*name, value.as_str()]);
         let arguments: Vec<_> = limit.into_iter().chain(fields).collect();
         self.call("XADD", &arguments).await.map(drop)
     }
 
     async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
-        self.call("XDEL", &[Text(COMMANDS), Id(id)]).await.map(drop)
+        self.call("XDEL", &[COMMANDS, &id.to_string()]).await.map(drop)
     }
 
     async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
-        self.call("XACK", &[Text(COMMANDS), Text(GROUP), Id(id)]).await.map(drop)
+        self.call("XACK", &[COMMANDS, GROUP, &id.to_string()]).await.map(drop)
     }
 
     fn report(&self, event: &str, cause: &str) {

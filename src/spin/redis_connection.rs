@@ -77,3 +77,7 @@ fn forget(connection: Rc<Connection>) {
 fn cause(error: Error) -> String {
     if let Error::Other(text) = error { text } else { error.to_string() }
 }
+
+pub fn text(value: &str) -> RedisParameter {
+    RedisParameter::Binary(value.as_bytes().to_vec())
+}
