@@ -160,7 +160,7 @@ async fn readiness<K: AnswerCache, O: OrderStore>(
     Ok(response)
 }
 
-/// `304`: the client already has this version.
+/// `304`.
 fn not_modified(etag: HeaderValue, cache_control: HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NOT_MODIFIED;

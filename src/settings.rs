@@ -114,8 +114,7 @@ impl Settings {
             .to_string(),
             pg_ca: Some(checked("pg_ca", is_pem_or_blank, "must be a certificate in PEM, or empty")?)
                 .filter(|pem| !pem.trim().is_empty()),
-            clients: Clients::parse(&read("clients")?)
-                .map_err(|invalid| InvalidSetting { name: "clients", reason: invalid.to_string() })?,
+            clients: Clients::parse(&read("clients")?).map_err(|reason| InvalidSetting { name: "clients", reason })?,
             key_retention: Duration::from_secs(number("key_retention_seconds", 1, MAX_RETENTION_SECONDS)?),
             redis_deadline: Duration::from_millis(number("redis_deadline_ms", 1, MAX_DEADLINE_MS)?),
             pg_deadline: Duration::from_millis(pg_deadline_ms),

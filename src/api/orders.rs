@@ -5,7 +5,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use uuid::Uuid;
 
 use super::head::{require_length, require_media_type};
-use super::preconditions::{Precondition, etag, judge, named_versions};
+use super::preconditions::{etag, is_known, named_versions, require_match};
 use super::{Backends, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
@@ -59,10 +59,8 @@ pub(super) async fn show_order(
 ) -> Result<Response<Bytes>, Problem> {
     let order = orders.find(client, order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
     let etag = etag(order.version)?;
-    match judge(head.headers(), &etag)? {
-        Precondition::NotModified => Ok(not_modified(etag, CACHE_CONTROL)),
-        Precondition::Holds => present_order(&order),
-    }
+    require_match(head.headers(), &etag)?;
+    if is_known(head.headers(), &etag) { Ok(not_modified(etag, CACHE_CONTROL)) } else { present_order(&order) }
 }
 
 pub(super) async fn patch_order<K, O: OrderStore>(

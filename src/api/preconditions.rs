@@ -5,24 +5,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::{header_value, whole_number};
 use crate::problem::Problem;
 
-/// The result of a `GET`'s preconditions.
-pub(super) enum Precondition {
-    /// Answer as if there were none.
-    Holds,
-    /// The client has this version already: `304`.
-    NotModified,
-}
-
-/// Evaluates the preconditions of a `GET` against `etag`, in the order of RFC 9110, 13.2.2: `If-Match` first.
-pub(super) fn judge(headers: &HeaderMap, etag: &HeaderValue) -> Result<Precondition, Problem> {
+/// Fails if `If-Match` names other versions only. It comes before `If-None-Match` (13.2.2).
+pub(super) fn require_match(headers: &HeaderMap, etag: &HeaderValue) -> Result<(), Problem> {
     let wanted = entity_tags(headers, header::IF_MATCH);
-    if !wanted.is_empty() && !is_any(&wanted) && !names(&wanted, etag) {
-        return Err(Problem::PreconditionFailed { etag: etag.clone() });
-    }
-    Ok(if is_known(headers, etag) { Precondition::NotModified } else { Precondition::Holds })
+    let is_wanted = wanted.is_empty() || is_any(&wanted) || names(&wanted, etag);
+    if is_wanted { Ok(()) } else { Err(Problem::PreconditionFailed { etag: etag.clone() }) }
 }
 
-/// Whether `If-None-Match` names `etag`.
+/// Whether `If-None-Match` names `etag`: the client already has this version.
 pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let known = entity_tags(headers, header::IF_NONE_MATCH);
     is_any(&known) || names(&known, etag)
