@@ -8,7 +8,6 @@ use subtle::ConstantTimeEq;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientName(String);
 
-/// Longest name of a client, in characters.
 const MAX_NAME_CHARS: usize = 32;
 
 impl ClientName {

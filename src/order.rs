@@ -120,16 +120,7 @@ impl Order {
 
     /// The order as it was placed, whatever has changed since.
     pub fn json_as_placed(&self) -> serde_json::Result<Bytes> {
-        self.json_as(Status::Created, 1)
-    }
-
-    /// The order as it is now.
-    pub fn json(&self) -> serde_json::Result<Bytes> {
-        self.json_as(self.status, self.version)
-    }
-
-    fn json_as(&self, status: Status, version: i64) -> serde_json::Result<Bytes> {
-        serde_json::to_vec(&self.as_of(status, version)).map(Bytes::from)
+        serde_json::to_vec(&self.as_of(Status::Created, 1)).map(Bytes::from)
     }
 
     fn as_of(&self, status: Status, version: i64) -> OrderJson<'_> {

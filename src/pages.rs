@@ -64,7 +64,6 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// The answer as it is sent.
 fn as_sent(response: &Response<Bytes>) -> String {
     let mut text = format!("HTTP/1.1 {}\n", response.status());
     for (name, value) in response.headers() {

@@ -12,7 +12,6 @@ use crate::problem::Problem;
 /// A browser may keep a page, but revalidates it each time.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// A page for people.
 pub(super) fn page(headers: &HeaderMap, html: String) -> Result<Response<Bytes>, Problem> {
     let mut response = document(headers, "text/html; charset=utf-8", html.into())?;
     let headers = response.headers_mut();
@@ -21,7 +20,6 @@ pub(super) fn page(headers: &HeaderMap, html: String) -> Result<Response<Bytes>,
     Ok(response)
 }
 
-/// A text with its `ETag`.
 pub(super) fn document(headers: &HeaderMap, media_type: &'static str, text: Bytes) -> Result<Response<Bytes>, Problem> {
     let digest = Sha256::digest(&text).into_iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(byte));
     let etag = header_value(format!("\"{digest:016x}\""))?;

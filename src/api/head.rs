@@ -14,7 +14,6 @@ pub static MISSPELT_KEYS: [HeaderName; 4] = [
     HeaderName::from_static("idempotent-key"),
 ];
 
-/// The key of a `POST`.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (lines.next(), lines.next()) {

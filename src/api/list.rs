@@ -19,7 +19,7 @@ const DEFAULT_LIMIT: u32 = 20;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Page<'a> {
+struct PageJson<'a> {
     orders: &'a [Order],
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<Simple>,
@@ -31,9 +31,9 @@ pub(super) async fn list_orders(
     client: &ClientName,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Problem> {
-    let ListQuery { filter, limit, others } = parse(query.unwrap_or_default())?;
+    let (filter, limit, others) = parse(query.unwrap_or_default())?;
     let found = orders.list(client, &filter, limit).await?;
-    let page = Page { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
+    let page = PageJson { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
     let mut response = json_response(StatusCode::OK, to_json(&page)?, NO_STORE);
     if let Some(cursor) = page.next_cursor {
         let link = format!("</orders?{others}cursor={cursor}>; rel=\"next\"");
@@ -42,15 +42,8 @@ pub(super) async fn list_orders(
     Ok(response)
 }
 
-/// What a query asks for.
-struct ListQuery {
-    filter: Filter,
-    limit: u32,
-    /// All parameters but the cursor, in the client's spelling, for the next page's query to begin with.
-    others: String,
-}
-
-fn parse(query: &str) -> Result<ListQuery, Problem> {
+/// The filter, the limit, and all parameters but the cursor in the client's spelling: so begins the next page's query.
+fn parse(query: &str) -> Result<(Filter, u32, String), Problem> {
     let [customer_id, status, key, limit, cursor] =
         parameters(query, ["customerId", "status", "idempotencyKey", "limit", "cursor"])?;
     let filter = Filter {
@@ -73,5 +66,5 @@ fn parse(query: &str) -> Result<ListQuery, Problem> {
     let limit = value_of(limit.as_ref(), query::limit)?.unwrap_or(DEFAULT_LIMIT);
     let cursor = cursor.map_or("", |cursor| cursor.as_sent);
     let others = query.split('&').filter(|pair| !pair.is_empty() && *pair != cursor).flat_map(|pair| [pair, "&"]);
-    Ok(ListQuery { filter, limit, others: others.collect() })
+    Ok((filter, limit, others.collect()))
 }

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::head::{require_length, require_media_type};
 use super::preconditions::{etag, is_known, named_versions, require_match};
-use super::{Backends, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified};
+use super::{
+    Backends, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified, to_json,
+};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
@@ -91,9 +93,8 @@ fn changed(order: &Order, outcome: Outcome) -> Result<Response<Bytes>, Problem> 
     Ok(response)
 }
 
-/// The order as it is now.
 fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
-    let mut response = json_response(StatusCode::OK, order.json()?, CACHE_CONTROL);
+    let mut response = json_response(StatusCode::OK, to_json(order)?, CACHE_CONTROL);
     response.headers_mut().insert(header::ETAG, etag(order.version)?);
     Ok(response)
 }

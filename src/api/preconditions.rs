@@ -47,7 +47,6 @@ pub(super) fn named_versions(headers: &HeaderMap) -> Result<Vec<i64>, Problem> {
     Ok(tags.into_iter().filter_map(version).collect())
 }
 
-/// The tag of an order's version.
 pub(super) fn etag(version: i64) -> Result<HeaderValue, Problem> {
     header_value(format!("\"{version}\""))
 }

@@ -6,10 +6,8 @@ use std::borrow::Cow;
 use super::whole_number;
 use crate::problem::Problem;
 
-/// Most entries on a page.
 const MAX_LIMIT: u32 = 100;
 
-/// One parameter of a query.
 pub(super) struct Parameter<'q> {
     name: &'static str,
     pub value: Cow<'q, str>,

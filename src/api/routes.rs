@@ -25,7 +25,6 @@ pub(super) enum Action {
 /// `HEAD` is answered wherever `GET` is.
 type OnMethod = (&'static str, Action, &'static [HeaderName]);
 
-/// A known path.
 pub(super) struct Route {
     /// The path or its pattern: braces at its end match any one segment.
     template: &'static str,
@@ -86,7 +85,6 @@ impl Route {
         self.on(method).map(|(_, action, _)| *action)
     }
 
-    /// The `Allow` header.
     pub(super) fn allow(&self) -> String {
         let names: Vec<_> =
             self.methods.iter().map(|(name, ..)| if *name == "GET" { "GET, HEAD" } else { name }).collect();

@@ -89,7 +89,6 @@ impl Faults {
         Some(found)
     }
 
-    /// The entries of an array.
     pub(super) fn entries<'a>(&mut self, pointer: Pointer<'_>, json: &'a RawValue) -> Option<Vec<&'a RawValue>> {
         serde_json::from_str(json.get()).ok().or_else(|| self.add(pointer, "must be an array"))
     }

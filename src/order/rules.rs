@@ -7,13 +7,10 @@ use super::{Item, MAX_TOTAL, NewOrder, Status};
 
 /// Most characters in `customerId` and `sku`.
 const MAX_ID_CHARS: usize = 64;
-/// Most characters in `comment`.
 const MAX_COMMENT_CHARS: usize = 500;
-/// Most entries in `items`.
 const MAX_ITEMS: usize = 100;
-/// Largest `quantity`.
 const MAX_QUANTITY: i64 = 10_000;
-/// Largest `unitAmount`. With it no sum of 100 items overflows 64 bits.
+/// With it no sum of 100 items overflows 64 bits.
 const MAX_UNIT_AMOUNT: i64 = 1_000_000_000_000;
 
 impl NewOrder {

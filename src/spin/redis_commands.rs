@@ -27,7 +27,6 @@ impl<'a> RedisCommands<'a> {
         Self(settings)
     }
 
-    /// Runs one command of Redis.
     async fn call(&self, command: &str, arguments: &[&str]) -> Result<Vec<RedisResult>, StoreError> {
         let arguments = arguments.iter().map(|argument| text(argument)).collect();
         let (reply, _) = execute(self.0, &RequestClock::from(Instant::now()), command, arguments).await;
@@ -39,7 +38,7 @@ impl<'a> RedisCommands<'a> {
         Err(StoreError::Unavailable(format!("{command}: {cause}")))
     }
 
-    /// The same for a command that needs the group, which it creates if it is missing: at first, and after Redis lost its data.
+    /// For a command that needs the group, which it creates if it is missing: at first, and after Redis lost its data.
     async fn call_in_group(&self, command: &str, arguments: &[&str]) -> Result<Vec<RedisResult>, StoreError> {
         let reply = self.call(command, arguments).await;
         if !matches!(&reply, Err(StoreError::Unavailable(cause)) if cause.contains(NO_GROUP)) {

@@ -211,7 +211,7 @@ fn check_changing(row: Option<&Row>, if_match: &str, to: &str, seen: &Seen) -> B
         200 => {
             let body: Value = serde_json::from_slice(&seen.body).unwrap();
             let is_asked = names(if_match, version - 1) && body["status"] == target(to).as_str();
-            let is_there = version < order.version || seen.body == order.json().unwrap();
+            let is_there = version < order.version || seen.body == serde_json::to_vec(order).unwrap();
             hold(is_asked && is_there, || {
                 format!("a change from {if_match} is answered with version {version}, {}", body["status"])
             })
