@@ -47,10 +47,10 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 pub(crate) const JSON: &str = "application/json";
 /// RFC 9512.
 const YAML: &str = "application/yaml";
-/// For a list, a problem and the service's own state. A cached empty list would tell a client that its order is lost.
+/// For a list, a problem and the service's own state. A client that got a cached empty list would believe its order lost.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// What the settings provide behind the API: who may call, and the two stores.
+/// What the settings provide: who may call, and the two stores.
 pub struct Backends<'a, K, O> {
     /// Who may call.
     pub clients: &'a Clients,

@@ -36,7 +36,7 @@ pub(super) fn parameters<'q, const N: usize>(
     Ok(found)
 }
 
-/// The value of a parameter, if it is given. `read` says what is wrong with it, after its name.
+/// The value of a parameter, if it is given. The error of `read` follows its name.
 pub(super) fn value_of<T>(
     parameter: Option<&Parameter<'_>>,
     read: impl FnOnce(&str) -> Result<T, String>,

@@ -1,5 +1,5 @@
 -- One row if the migration is applied: the settings that risk orders, and a client whose orders the feed would hide; else NULL.
--- Writes no row: it is there to fail where PostgreSQL is read-only, or has taken a right to write away.
+-- Writes no row: it fails if PostgreSQL is read-only or a right to write was revoked.
 WITH may_change AS (UPDATE orders SET version = version WHERE false),
      may_place AS (
          INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment, total_amount,

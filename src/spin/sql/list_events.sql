@@ -34,7 +34,7 @@ LEFT JOIN LATERAL (
                     SELECT open, high FROM pg_snapshot_xip(feed.reading) AS open WHERE open >= feed.first
                 ) AS edges
                 UNION ALL
-                -- Ahead of the server: loaded. Once, since nobody can have seen them under these ids.
+                -- Ahead of the server: loaded. Only in a sweep from the beginning, since no consumer can have seen them under these ids.
                 SELECT greatest(pg_snapshot_xmax(feed.now), $4::text::xid8), low, '18446744073709551615', high
                 WHERE $2::text = '1:1:'
             ) AS ranges
@@ -50,7 +50,7 @@ LEFT JOIN LATERAL (
             LIMIT $6::bigint + 1
         ) AS change
         ORDER BY range.from_xid, changed_xid, order_id
-        -- One more than asked for tells whether the sweep goes on.
+        -- One more than requested shows whether the sweep continues.
         LIMIT $6::bigint + 1
     ) AS found
     WINDOW in_order AS (ORDER BY changed_xid, order_id ROWS UNBOUNDED PRECEDING)

@@ -26,7 +26,7 @@ WITH found AS MATERIALIZED (
                 ) AS of_customer
                 WHERE $2::text IS NULL OR status = $2::text
                 ORDER BY customer_id DESC, order_id DESC
-                -- One more than asked for tells whether there is a next page.
+                -- One more than requested shows whether there is a next page.
                 LIMIT (SELECT $5::bigint + 1)
             )
             UNION ALL (

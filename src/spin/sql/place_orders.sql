@@ -1,6 +1,6 @@
--- Several orders at once. A key that another transaction holds must not hold up the others for long: so a lock timeout of
--- at most 100 ms, for this transaction alone. 0 would be none at all, as where a pooler drops the session's settings.
--- Sorted, so that two groups wait for each other's keys in one order.
+-- Inserts several orders. A key that another transaction holds must not hold up the others for long, so the lock timeout is
+-- at most 100 ms, for this transaction only. 0 would mean no timeout, as it is if a pooler drops the session settings.
+-- Sorted, so that two batches cannot deadlock on each other's keys.
 WITH bound AS MATERIALIZED (
     SELECT set_config('lock_timeout', extract(milliseconds FROM least(interval '100 ms',
                       nullif(current_setting('lock_timeout')::interval, interval '0')))::int::text, true)
