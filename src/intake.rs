@@ -126,11 +126,8 @@ pub trait Commands {
     /// Sends the result to the producer.
     async fn add_result(&self, result: &CommandResult) -> Result<(), StoreError>;
 
-    /// Removes this command, and no other, from the stream.
-    async fn delete(&self, id: CommandId) -> Result<(), StoreError>;
-
-    /// Marks the command as done: it is no longer pending.
-    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError>;
+    /// Removes this command, and no other, from the stream and from the pending ones, in one step.
+    async fn remove(&self, id: CommandId) -> Result<(), StoreError>;
 
     /// Logs a condition for the operator.
     fn report(&self, event: &str, cause: &str);

@@ -32,11 +32,11 @@ fn unavailable() -> Option<StoreError> {
 }
 
 #[tokio::test]
-async fn a_command_takes_four_writes_in_this_order_and_gets_the_answer_of_a_post() {
+async fn a_command_takes_three_writes_in_this_order_and_gets_the_answer_of_a_post() {
     let queue = Queue::new();
     let id = queue.place("\"k-1\"", ORDER);
     queue.ring().await;
-    assert_eq!(*queue.writes.borrow(), ["order", "result", "deletion", "acknowledgement"]);
+    assert_eq!(*queue.writes.borrow(), ["order", "result", "removal"]);
     assert!(queue.is_settled());
     let replay = at_once(queue.app.place("k-1", ORDER));
     assert_eq!(replay.headers()["idempotent-replayed"], "true");

@@ -133,10 +133,7 @@ impl<C: Commands, A: AsyncFn(&Command) -> Response<Bytes>> Drain<'_, C, A> {
         let is_placed = result.status == StatusCode::CREATED && !result.is_replay;
         self.has_placed.set(self.has_placed.get() || is_placed);
         self.commands.add_result(&result).await?;
-        // Deleted first: after a crash between the two, the next claim finds nothing and forgets the entry. In the other
-        // order it would stay in the stream, and no consumer would ever take it again.
-        self.commands.delete(command.id).await?;
-        self.commands.acknowledge(command.id).await?;
+        self.commands.remove(command.id).await?;
         Ok(true)
     }
 

@@ -54,6 +54,10 @@ impl<'a> RedisCommands<'a> {
     }
 }
 
+/// Deletes an entry and acknowledges it. In one step, since Redis may lose what it has not written to its disk: an entry that
+/// is acknowledged and not deleted would stay in the stream, and no consumer would take it again.
+const REMOVE: &str = "redis.call('XDEL', KEYS[1], ARGV[2]) return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])";
+
 /// How Redis begins its error for a missing group.
 const NO_GROUP: &str = "NOGROUP";
 /// And for one that another instance has created meanwhile.
@@ -119,7 +123,7 @@ impl Commands for RedisCommands<'_> {
             // Another consumer has it, or it was deleted: Redis 7 itself removes a deleted one.
             [] => Ok(None),
             // Redis 6.2 returns this for a deleted one and keeps it pending.
-            [RedisResult::Nil] => self.acknowledge(overdue.id).await.map(|()| None),
+            [RedisResult::Nil] => self.remove(overdue.id).await.map(|()| None),
             _ => entry(reply.into_iter(), overdue.deliveries + 1).map(Some).ok_or_else(|| unreadable("XCLAIM")),
         }
     }
@@ -132,12 +136,8 @@ impl Commands for RedisCommands<'_> {
         self.call("XADD", &arguments).await.map(drop)
     }
 
-    async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
-        self.call("XDEL", &[COMMANDS, &id.to_string()]).await.map(drop)
-    }
-
-    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
-        self.call("XACK", &[COMMANDS, GROUP, &id.to_string()]).await.map(drop)
+    async fn remove(&self, id: CommandId) -> Result<(), StoreError> {
+        self.call("EVAL", &[REMOVE, "1", COMMANDS, GROUP, &id.to_string()]).await.map(drop)
     }
 
     fn report(&self, event: &str, cause: &str) {

@@ -32,7 +32,7 @@ pub struct Queue {
     /// Entries that were delivered and not acknowledged, and how often.
     pub pending: RefCell<BTreeMap<CommandId, i64>>,
     pub results: RefCell<Vec<CommandResult>>,
-    /// The writes, by kind: `order`, `result`, `deletion` or `acknowledgement`.
+    /// The writes, by kind: `order`, `result` or `removal`.
     pub writes: RefCell<Vec<&'static str>>,
     pub reports: RefCell<Vec<String>>,
     pub calls: Cell<usize>,
@@ -224,18 +224,11 @@ impl Commands for Queue {
         .await
     }
 
-    async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
+    async fn remove(&self, id: CommandId) -> Result<(), StoreError> {
         self.call(|| {
             self.entries.borrow_mut().remove(&id);
-            self.writes.borrow_mut().push("deletion");
-        })
-        .await
-    }
-
-    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
-        self.call(|| {
             self.pending.borrow_mut().remove(&id);
-            self.writes.borrow_mut().push("acknowledgement");
+            self.writes.borrow_mut().push("removal");
         })
         .await
     }

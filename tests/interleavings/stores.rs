@@ -86,10 +86,8 @@ pub struct Stores {
     pub rows: Vec<Id>,
     /// How many commands were given to somebody.
     pub given: usize,
-    /// Commands that were given and not acknowledged: which, and how often.
+    /// Commands that were given and not removed: which, and how often.
     pub pending: Vec<(usize, i64)>,
-    /// Sorted: those that are no longer in the stream.
-    pub deleted: Vec<usize>,
     /// Sorted, each as often as it was told.
     pub results: Vec<Id>,
     /// Sorted.
@@ -98,8 +96,8 @@ pub struct Stores {
 
 impl Default for Stores {
     fn default() -> Self {
-        let (entries, had, rows, pending, deleted, results, calls) = Default::default();
-        Self { is_redis_up: true, entries, had, rows, given: 0, pending, deleted, results, calls }
+        let (entries, had, rows, pending, results, calls) = Default::default();
+        Self { is_redis_up: true, entries, had, rows, given: 0, pending, results, calls }
     }
 }
 
@@ -265,8 +263,6 @@ impl Stores {
             }
             Call::Claim(id, deliveries) => {
                 let at = command(id);
-                // Redis forgets one that is pending and deleted.
-                self.pending.retain(|(pending, _)| *pending != at || !self.deleted.contains(&at));
                 let mut pending = self.pending.iter_mut();
                 Reply::Command(pending.find(|(pending, _)| *pending == at).map(|pending| {
                     pending.1 = deliveries + 1;
@@ -279,16 +275,9 @@ impl Stores {
                 self.results.insert(at, result);
                 Reply::Done
             }
-            Call::Acknowledge(id) => {
+            Call::Remove(id) => {
                 let at = command(id);
                 self.pending.retain(|(pending, _)| *pending != at);
-                Reply::Done
-            }
-            Call::Delete(id) => {
-                let at = command(id);
-                if let Err(place) = self.deleted.binary_search(&at) {
-                    self.deleted.insert(place, at);
-                }
                 Reply::Done
             }
             call => unreachable!("{call:?} is for no stream"),

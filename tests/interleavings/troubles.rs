@@ -29,8 +29,8 @@ impl Play {
         events.extend((world.running().len() > 1).then_some(Event::HostDies));
         if stores.is_redis_up {
             let is_pending = |at: &usize| stores.pending.iter().any(|(pending, _)| pending == at);
-            let acknowledged = (0..stores.given).filter(|at| !is_pending(at));
-            events.extend(acknowledged.map(|command| Event::RedisForgetsAnAck { command }));
+            let removed = (0..stores.given).filter(|at| !is_pending(at));
+            events.extend(removed.map(|command| Event::RedisForgetsARemoval { command }));
             events.push(Event::RedisGoes);
             events.extend((!stores.entries.is_empty()).then_some(Event::RedisForgets { entry: None }));
             if stores.entries.len() > 1 {

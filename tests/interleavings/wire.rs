@@ -49,8 +49,7 @@ pub enum Call {
     Overdue(Option<CommandId>),
     Claim(CommandId, i64),
     AddResult(CommandResult),
-    Acknowledge(CommandId),
-    Delete(CommandId),
+    Remove(CommandId),
 }
 
 /// What comes back.
@@ -256,12 +255,8 @@ impl Commands for Wire {
         self.tell(Call::AddResult(result.clone())).await
     }
 
-    async fn delete(&self, id: CommandId) -> Result<(), StoreError> {
-        self.tell(Call::Delete(id)).await
-    }
-
-    async fn acknowledge(&self, id: CommandId) -> Result<(), StoreError> {
-        self.tell(Call::Acknowledge(id)).await
+    async fn remove(&self, id: CommandId) -> Result<(), StoreError> {
+        self.tell(Call::Remove(id)).await
     }
 
     fn report(&self, _event: &str, _cause: &str) {}

@@ -37,7 +37,7 @@ impl Play {
             Event::Aborts { call } => format!("{} is rolled back, its session ended", name(call)),
             Event::InstanceDies { attempt: at } => format!("{}: its instance dies", attempt(at)),
             Event::HostDies => "the host dies, with all instances".into(),
-            Event::RedisForgetsAnAck { .. } => "Redis has lost a deletion and an acknowledgement".into(),
+            Event::RedisForgetsARemoval { .. } => "Redis has lost the removal of a command".into(),
             Event::ClientLeaves { attempt: at } => format!("{}: its client leaves and asks again", attempt(at)),
             Event::RedisForgets { entry: None } => "Redis is flushed".into(),
             Event::RedisForgets { .. } => "Redis forgets an entry".into(),
@@ -75,8 +75,7 @@ impl Play {
             Call::Overdue(_) => "XPENDING".into(),
             Call::Claim(..) => "XCLAIM".into(),
             Call::AddResult(_) => "XADD of a result".into(),
-            Call::Acknowledge(_) => "XACK".into(),
-            Call::Delete(_) => "XDEL".into(),
+            Call::Remove(_) => "XDEL with XACK".into(),
         }
     }
 

@@ -94,8 +94,8 @@ pub enum Event {
         entry: Id,
     },
     RedisGoes,
-    /// A deletion and its acknowledgement were not written to its disk.
-    RedisForgetsAnAck {
+    /// It was not written to its disk.
+    RedisForgetsARemoval {
         command: usize,
     },
     PostgresRestarts,
@@ -113,7 +113,7 @@ impl Event {
                 | Self::RedisForgets { .. }
                 | Self::RedisRecalls { .. }
                 | Self::RedisGoes
-                | Self::RedisForgetsAnAck { .. }
+                | Self::RedisForgetsARemoval { .. }
                 | Self::PostgresRestarts
         )
     }
@@ -241,8 +241,7 @@ impl Play {
                 stores.set(&mut self.values, key, Some(record));
             }
             Event::RedisGoes => stores.is_redis_up = false,
-            Event::RedisForgetsAnAck { command } => {
-                stores.deleted.retain(|deleted| *deleted != command);
+            Event::RedisForgetsARemoval { command } => {
                 stores.pending.push((command, 1));
                 stores.pending.sort_unstable();
             }

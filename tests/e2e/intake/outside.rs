@@ -74,7 +74,7 @@ async fn a_command_that_is_too_large_to_be_read_delays_no_other_one() {
 }
 
 #[tokio::test]
-async fn what_died_between_deletion_and_acknowledgement_is_forgotten() {
+async fn what_was_deleted_while_it_was_pending_is_forgotten() {
     let intake = Intake::start().await;
     let id = intake.order(&fresh_key(), ORDER).await;
     let () = intake.redis(&["XGROUP", "CREATE", "orders:commands", "intake", "0"]).await;
