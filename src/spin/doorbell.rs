@@ -32,9 +32,8 @@ async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
 
 async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
-    let deadlines = RequestClock::from(started);
-    let (answers, orders) =
-        (RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines));
+    let clock = RequestClock::from(started);
+    let (answers, orders) = (RedisAnswerCache::new(settings, &clock), PostgresOrderStore::new(settings, &clock));
     let backends = Backends { clients: &settings.clients, answers: &answers, orders: &orders };
     let response = intake::answer(&backends, command, timestamp(began), order_id(began)).await;
     let (redis, postgres) = (answers.spent(), orders.spent());

@@ -66,20 +66,20 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     retire_when_old(started);
     let settings = settings().await;
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
-    let deadlines = RequestClock::from(started);
+    let clock = RequestClock::from(started);
     let is_open = settings.as_ref().is_ok_and(|settings| settings.clients.is_open());
     let (head, mut body) = messages::receive(request, !is_open);
     let stores = settings.as_ref().map(|settings| {
-        (&settings.clients, RedisAnswerCache::new(settings, &deadlines), PostgresOrderStore::new(settings, &deadlines))
+        (&settings.clients, RedisAnswerCache::new(settings, &clock), PostgresOrderStore::new(settings, &clock))
     });
     let backends = stores.as_ref().map(|(clients, answers, orders)| Backends { clients, answers, orders });
 
     let body_due = started + body_deadline;
     // Reading the other clock too would be another host call.
-    let wall_clock = || began + (deadlines.read_at() - started);
+    let wall_clock = || began + (clock.read_at() - started);
     let mut response = {
         // The same type as from the intake, so that the component contains the API once.
-        let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &deadlines, body_due, wall_clock));
+        let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &clock, body_due, wall_clock));
         api::respond(backends.as_ref().map_err(|invalid| -> &InvalidSetting { invalid }), &head, received).await
     };
     // A client that writes its whole body before it reads still finds the answer. Without a valid token, little is read.
@@ -88,7 +88,7 @@ async fn handle(request: types::Request) -> Response<Bytes> {
         false => (MAX_BODY_BYTES, body_due.min(started + STRANGERS_BODY_DEADLINE)),
     };
     if body.is_still_sent(most) && Instant::now() < due {
-        deadlines.until(due, body.read(most, false)).await;
+        clock.until(due, body.read(most, false)).await;
     }
 
     let mut measured =
@@ -104,11 +104,11 @@ async fn handle(request: types::Request) -> Response<Bytes> {
 /// seconds to arrive.
 async fn received(
     body: &mut Body,
-    deadlines: &RequestClock,
+    clock: &RequestClock,
     due: Instant,
     wall_clock: impl FnOnce() -> Duration,
 ) -> Result<Received, Problem> {
-    let read = deadlines.until(due, body.read(MAX_BODY_BYTES, true)).await;
+    let read = clock.until(due, body.read(MAX_BODY_BYTES, true)).await;
     let body = read.ok_or(Problem::RequestTimeout)?;
     let body = body.ok_or_else(|| Problem::MalformedJson("the body was cut off".into()))?;
     let now = wall_clock();

@@ -57,10 +57,10 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(2);
 
 /// Places `row`, if its key is free.
-pub async fn place(database: &Database<'_>, deadlines: &RequestClock, row: Row) -> Result<Placement, StoreError> {
+pub async fn place(database: &Database<'_>, clock: &RequestClock, row: Row) -> Result<Placement, StoreError> {
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
     let statement = async |rows: Vec<_>| place_together(database, &rows).await;
-    let pause = async |time| _ = deadlines.until(Instant::now() + time, pending::<()>()).await;
+    let pause = async |time| _ = clock.until(Instant::now() + time, pending::<()>()).await;
     let shared = match writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await {
         Written::Done(Some(result)) => Shared::Settled(result),
         Written::Done(None) | Written::NotTried => Shared::WroteNothing,
@@ -73,7 +73,7 @@ pub async fn place(database: &Database<'_>, deadlines: &RequestClock, row: Row) 
     insert_order(shared, async { placement(insert(database, Kept::Avoid, &row).await) }, is_placed).await
 }
 
-/// Places all of `rows` by one statement. `None` if it failed and may have written them.
+/// Places all `rows` with one statement. `None` if it failed and may have written them.
 async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupResult>> {
     if let [row] = rows {
         let inserted = insert(database, Kept::Report, row).await;

@@ -23,12 +23,12 @@ const SCHEMA: &str = "20261129000000_create_orders";
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
     sessions: PostgresSessions<'a>,
-    deadlines: &'a RequestClock,
+    clock: &'a RequestClock,
 }
 
 impl<'a> PostgresOrderStore<'a> {
-    pub fn new(settings: &'a Settings, deadlines: &'a RequestClock) -> Self {
-        Self { sessions: PostgresSessions::new(settings, deadlines), deadlines }
+    pub fn new(settings: &'a Settings, clock: &'a RequestClock) -> Self {
+        Self { sessions: PostgresSessions::new(settings, clock), clock }
     }
 
     /// How long this request has waited for PostgreSQL.
@@ -54,7 +54,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         let row = Row { client: client.clone(), key: key.clone(), fingerprint, order: order.clone() };
-        self.sessions.run(async |database| Ok(place(database, self.deadlines, row).await)).await?
+        self.sessions.run(async |database| Ok(place(database, self.clock, row).await)).await?
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {

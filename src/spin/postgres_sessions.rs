@@ -35,7 +35,7 @@ pub type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
 /// Runs the statements of one request, each call to the store under the deadline.
 pub struct PostgresSessions<'a> {
     settings: &'a Settings,
-    deadlines: &'a RequestClock,
+    clock: &'a RequestClock,
     spent: Cell<Duration>,
 }
 
@@ -66,8 +66,8 @@ thread_local! {
 }
 
 impl<'a> PostgresSessions<'a> {
-    pub fn new(settings: &'a Settings, deadlines: &'a RequestClock) -> Self {
-        Self { settings, deadlines, spent: Cell::new(Duration::ZERO) }
+    pub fn new(settings: &'a Settings, clock: &'a RequestClock) -> Self {
+        Self { settings, clock, spent: Cell::new(Duration::ZERO) }
     }
 
     /// How long this request has waited for PostgreSQL.
@@ -77,7 +77,7 @@ impl<'a> PostgresSessions<'a> {
 
     /// Runs `work`, which is one call to the store, within the deadline.
     pub async fn run<T>(&self, work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (result, took) = self.deadlines.within(self.settings.pg_deadline, work(&Database(self.settings))).await;
+        let (result, took) = self.clock.within(self.settings.pg_deadline, work(&Database(self.settings))).await;
         self.spent.set(self.spent.get() + took);
         result.unwrap_or(Err(Failure::Late(self.settings.pg_deadline.as_millis())))
     }
@@ -201,7 +201,7 @@ pub enum Failure {
     Host(Error),
     /// The kept session was lost, before the statement ran or while it did.
     SessionLost(Error),
-    /// After so many milliseconds.
+    /// After this many milliseconds.
     Late(u128),
 }
 

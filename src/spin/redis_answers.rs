@@ -27,7 +27,7 @@ const BACK_OFF: Duration = Duration::from_secs(5);
 /// The `AnswerCache` of one request.
 pub struct RedisAnswerCache<'a> {
     settings: &'a Rc<Settings>,
-    deadlines: &'a RequestClock,
+    clock: &'a RequestClock,
     /// How long this request has waited.
     spent: Cell<Duration>,
     /// Whether it found no Redis to connect to. It does not try again.
@@ -35,8 +35,8 @@ pub struct RedisAnswerCache<'a> {
 }
 
 impl<'a> RedisAnswerCache<'a> {
-    pub fn new(settings: &'a Rc<Settings>, deadlines: &'a RequestClock) -> Self {
-        Self { settings, deadlines, spent: Cell::new(Duration::ZERO), unreachable: Cell::new(false) }
+    pub fn new(settings: &'a Rc<Settings>, clock: &'a RequestClock) -> Self {
+        Self { settings, clock, spent: Cell::new(Duration::ZERO), unreachable: Cell::new(false) }
     }
 
     /// How long this request has waited for Redis.
@@ -49,7 +49,7 @@ impl<'a> RedisAnswerCache<'a> {
         if self.unreachable.get() || is_backing_off() {
             return None;
         }
-        let (reply, took) = execute(self.settings, self.deadlines, command, arguments).await;
+        let (reply, took) = execute(self.settings, self.clock, command, arguments).await;
         self.spent.set(self.spent.get() + took);
         match reply {
             Ok(reply) => return Some(reply),
@@ -104,10 +104,10 @@ impl AnswerCache for RedisAnswerCache<'_> {
             text("EX"),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
         ];
-        let (settings, deadlines) = (self.settings.clone(), RequestClock::from(self.deadlines.read_at()));
+        let (settings, clock) = (self.settings.clone(), RequestClock::from(self.clock.read_at()));
         let unreachable = self.unreachable.clone();
         wit_bindgen::spawn(async move {
-            let answers = RedisAnswerCache { unreachable, ..RedisAnswerCache::new(&settings, &deadlines) };
+            let answers = RedisAnswerCache { unreachable, ..RedisAnswerCache::new(&settings, &clock) };
             answers.call("redis set failed", "SET", arguments).await;
         });
     }

@@ -30,7 +30,7 @@ pub enum NoReply {
 /// It has no type of reply of its own, so that the caller decides what an unexpected one means.
 pub async fn execute(
     settings: &Settings,
-    deadlines: &RequestClock,
+    clock: &RequestClock,
     command: &str,
     arguments: Vec<RedisParameter>,
 ) -> (Result<Vec<RedisResult>, NoReply>, Duration) {
@@ -40,7 +40,7 @@ pub async fn execute(
         used.set(Some(connection.clone()));
         connection.execute(command, arguments).await
     };
-    let (result, took) = deadlines.within(settings.redis_deadline, running).await;
+    let (result, took) = clock.within(settings.redis_deadline, running).await;
     let reply = match (result, used.take()) {
         (Some(Ok(reply)), _) => Ok(reply),
         (Some(Err(error)), None) => Err(NoReply::Unreachable(cause(error))),
