@@ -3,7 +3,11 @@
 # model of both stores (tests/interleavings/), and prints how many schedules each case has.
 #   scripts/interleavings.sh [--deep] [CASE]        all cases, or those whose names begin with CASE; --deep adds the long ones
 #   scripts/interleavings.sh --replay CASE:2.0.11   one schedule, step by step; a failing case prints its schedule
-# It needs no Redis, PostgreSQL or host.
+#   scripts/interleavings.sh --designs              other designs in the service's place: the shortest schedule that breaks each,
+#                                                   and a table; fails if docs/designs.md shows something else
+#   scripts/interleavings.sh --designs --write      the same, and writes what was found into docs/designs.md
+#   scripts/interleavings.sh --designs --real       what breaks them, on the real Redis and PostgreSQL of scripts/services.sh
+# --mermaid with --replay or --designs prints schedules as Mermaid sequence diagrams. Only --real needs stores, nothing a host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
@@ -11,24 +15,36 @@ cd "$(dirname "$0")/.."
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; }
 fail() { echo "interleavings: $*" >&2; usage >&2; exit 2; }
 
-which=(cases::) ignored=() profile=dev
+which=cases:: ignored=() profile=dev mode=cases
+unset INTERLEAVINGS_MERMAID INTERLEAVINGS_WRITE INTERLEAVINGS_REPLAY
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit ;;
         # The long cases need a profile several times as fast as the tests' own.
         --deep) ignored=(--include-ignored --skip given_schedule) profile=host ;;
         --replay)
-            [[ ${2:-} =~ ^[a-z_]+:[0-9.]*$ ]] || fail "--replay needs a schedule, such as two_requests:2.0.11"
+            [[ ${2:-} =~ ^[a-z_0-9]+:[0-9.]*$ ]] || fail "--replay needs a schedule, such as two_requests:2.0.11"
             export INTERLEAVINGS_REPLAY=$2
-            which=(given_schedule) ignored=(--ignored)
+            which=given_schedule ignored=(--ignored) mode=replay
             shift
             ;;
+        --designs) which=designs:: mode=designs ;;
+        --mermaid) export INTERLEAVINGS_MERMAID=1 ;;
+        --write) export INTERLEAVINGS_WRITE=1 ;;
+        --real) which=designs::real ignored=(--ignored) ;;
         -*) fail "unknown argument $1" ;;
-        *) which=("cases::$1") ;;
+        *) which=cases::$1 ;;
     esac
     shift
 done
+[[ $mode = designs || ( -z ${INTERLEAVINGS_WRITE:-} && $which != designs::real ) ]] || fail "--write and --real need --designs"
+[[ $mode != cases || -z ${INTERLEAVINGS_MERMAID:-} ]] || fail "--mermaid needs --replay or --designs"
+if [ "$which" = designs::real ] && [ -z "${REDIS_URL:-}" -o -z "${DATABASE_URL:-}" ]; then
+    scripts/services.sh up >&2
+    exports=$(scripts/services.sh env)
+    eval "$exports"
+fi
 cargo=(cargo test --profile "$profile" --test interleavings --)
-tests=$("${cargo[@]}" --list "${ignored[@]}" "${which[@]}")
-[[ $tests == *": test"* ]] || fail "no case is called ${which[*]#cases::}"
-exec "${cargo[@]}" --nocapture "${ignored[@]}" "${which[@]}"
+tests=$("${cargo[@]}" --list "${ignored[@]}" "$which")
+[[ $tests == *": test"* ]] || fail "no case is called ${which#cases::}"
+exec "${cargo[@]}" --nocapture "${ignored[@]}" "$which"

@@ -55,6 +55,7 @@ step cargo build --target wasm32-wasip2 --release
 step scripts/mutants.sh --check
 step cargo test --lib --test structure --test group_commit --test timer --test intake
 step scripts/interleavings.sh
+step scripts/interleavings.sh --designs
 step cargo test --test interleavings honesty::
 step cargo test --test api
 step cargo test --test properties
@@ -74,6 +75,7 @@ step scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
 step cargo test --test stores
+step scripts/interleavings.sh --designs --real
 if on_bundled_host; then step cargo test -p order-host --profile host --no-run; fi
 step cargo test --no-run
 for RUNTIME in "${runtimes[@]}"; do

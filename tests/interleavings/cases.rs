@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use order::intake::{Command, CommandId};
 
+use crate::designs;
 use crate::requests::Role;
 use crate::stores::{Stores, Values};
 use crate::world::{Play, World};
@@ -14,7 +15,8 @@ macro_rules! order {
     };
 }
 
-const ONE: Role = Role::Places { client: "", order: order!("one"), in_group: false };
+pub const ORDER: &str = order!("one");
+pub const ONE: Role = Role::Places { client: "", order: ORDER, in_group: false };
 const WEB: Role = Role::Places { client: "web", order: order!("one"), in_group: false };
 const SHOP: Role = Role::Places { client: "shop", order: order!("one"), in_group: false };
 const TILL: Role = Role::Places { client: "till", order: order!("other"), in_group: false };
@@ -28,7 +30,7 @@ const CANCEL_EITHER: Role = Role::Changes { if_match: "\"1\", \"2\"", to: r#"{"s
 
 /// What is there when the schedules begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
+pub enum Before {
     Nothing,
     /// The first role has placed its order.
     Placed,
@@ -38,17 +40,18 @@ enum Before {
     Commands(usize),
 }
 
-struct Case {
-    name: &'static str,
-    roles: &'static [Role],
-    before: Before,
+#[derive(Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub roles: &'static [Role],
+    pub before: Before,
     /// Of each request, up to the end of a schedule.
-    attempts: u8,
-    troubles: u8,
+    pub attempts: u8,
+    pub troubles: u8,
 }
 
 impl Case {
-    fn play(&self) -> (Play, World) {
+    pub fn play(&self) -> (Play, World) {
         let count = if let Before::Commands(count) = self.before { count } else { 0 };
         let command = |number: usize| Command {
             id: CommandId::parse(format!("1-{number}").as_bytes()).unwrap(),
@@ -78,8 +81,8 @@ impl Case {
     fn run(&self) {
         let started = Instant::now();
         let (mut play, start) = self.play();
-        match play.explore(&start) {
-            Ok(found) => {
+        match play.search(&start) {
+            (found, None) => {
                 let (schedules, states, longest) =
                     (grouped(found.schedules), grouped(found.states as u128), found.longest);
                 let (name, troubles, seconds) = (self.name, self.troubles, started.elapsed().as_secs_f64());
@@ -87,8 +90,9 @@ impl Case {
                     "interleavings: {name}, {troubles} troubles: {schedules} schedules of up to {longest} steps, {states} states, 0 violations, {seconds:.1} s"
                 );
             }
-            Err(violation) => {
-                let told = play.tell(&start, &violation.schedule);
+            (_, Some(violation)) => {
+                let steps = play.steps(&start, &violation.schedule);
+                let told = play.tell(&steps);
                 let schedule: Vec<_> = violation.schedule.iter().map(usize::to_string).collect();
                 panic!(
                     "violated:\n{told}     {}\nreplay: scripts/interleavings.sh --replay {}:{}",
@@ -102,7 +106,7 @@ impl Case {
 }
 
 /// Digits in threes; what is too long to read as a power of ten.
-fn grouped(number: u128) -> String {
+pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     if digits.len() > 15 {
         return format!("{}.{}e{}", &digits[..1], &digits[1..2], digits.len() - 1);
@@ -163,8 +167,9 @@ cases! {
     a_command_and_a_request_in_trouble: [Role::Drains, ONE], Before::Commands(1), 2 attempts, 1 troubles;
 }
 
-fn case(name: &str) -> &'static Case {
-    CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case is called {name}"))
+fn case(name: &str) -> Case {
+    let known = CASES.iter().find(|case| case.name == name).copied();
+    known.or_else(|| designs::case(name)).unwrap_or_else(|| panic!("no case is called {name}"))
 }
 
 /// What merging states saves must cost nothing: one by one, the schedules of a small case are as many.
@@ -173,7 +178,8 @@ fn the_search_leaves_no_schedule_out() {
     for (name, troubles) in [("one_request", 1), ("two_requests", 0), ("change_against_change", 0)] {
         let (mut play, mut start) = case(name).play();
         start.troubles = troubles;
-        let found = play.explore(&start).unwrap();
+        let (found, violation) = play.search(&start);
+        assert_eq!(violation, None);
         println!("interleavings: one by one: {name}, {troubles} troubles: {} schedules", grouped(found.schedules));
         assert_eq!(play.explore_one_by_one(&start).unwrap(), found.schedules, "{name}");
     }
@@ -188,7 +194,9 @@ fn given_schedule() {
     let schedule: Vec<usize> =
         schedule.split('.').filter(|step| !step.is_empty()).map(|step| step.parse().unwrap()).collect();
     let (mut play, start) = case(name).play();
-    println!("{}", play.tell(&start, &schedule));
     let verdict = play.judge(&start, &schedule);
+    let steps = play.steps(&start, &schedule);
+    let is_drawn = std::env::var_os("INTERLEAVINGS_MERMAID").is_some();
+    println!("{}", if is_drawn { play.draw(&steps, verdict.as_ref().err()) } else { play.tell(&steps) });
     assert_eq!(verdict, Ok(()), "violated");
 }

@@ -3,7 +3,8 @@
 //! Where the model does more than the real ones: a statement may wait for ever, Redis may recall an entry that it lost, and a
 //! statement that nobody waits for may come to PostgreSQL as late as it likes. Where it does less: it has no feed, which no
 //! case reads; no entry that cannot be read, which to the service is the same as none; and of a statement for several orders
-//! only the row of one. The streams have no laws.
+//! only the row of one. The streams have no laws. Nor has what only other designs ask: `designs/real.rs` compares it with the
+//! real stores, in the schedules that break them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use order::stores::{AnswerCache, OrderStore, StoreError};
 
 use crate::laws::{self, SharedStores, Write, record_of};
 use crate::stores::{OnItsWay, Phase, Stores, Values};
-use crate::wire::{Call, Key, Reply, Row, Wire};
+use crate::wire::{Call, Entry, Key, Reply, Row, Wire};
 
 /// Both models, and how far their calls have come.
 #[derive(Default)]
@@ -96,14 +97,14 @@ impl laws::Stores for Model {
     async fn entry(&self, client: &ClientName, key: &IdempotencyKey) -> Option<Vec<u8>> {
         self.both.go_on(&self.wire);
         let record = self.both.stores.borrow().entry(&self.both.values.borrow(), &Key::new(client, key)).cloned();
-        record.map(|record| record.encode(client, key))
+        record?.record().map(|record| record.encode(client, key))
     }
 
     async fn set_entry(&self, client: &ClientName, key: &IdempotencyKey, entry: Option<&[u8]>) {
         self.both.go_on(&self.wire);
         let record = entry.and_then(|entry| KeyRecord::decode(client, key, entry));
         let (mut stores, mut values) = (self.both.stores.borrow_mut(), self.both.values.borrow_mut());
-        stores.set(&mut values, Key::new(client, key), record);
+        stores.set(&mut values, Key::new(client, key), record.map(Entry::Record));
     }
 
     fn set_reachable(&self, is_reachable: bool) {

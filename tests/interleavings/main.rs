@@ -1,20 +1,26 @@
 //! Every interleaving of up to three requests, with up to three troubles at any moment, over a model of both stores.
 //! `docs/reliability.md` says what that proves and what it leaves out.
 //!
-//! - `wire`: what the service asks of its stores
+//! - `call`, `wire`: what the service asks of its stores, and how
 //! - `stores`: the model of PostgreSQL and Redis
 //! - `requests`: the service's own code, run for each course of replies
-//! - `world`: what can happen next
+//! - `event`, `world`: what can happen, and what is then
 //! - `troubles`: what may go wrong
 //! - `rules`: what must hold
 //! - `search`: every schedule, and the shortest one that breaks a rule
 //! - `words`: a schedule to read
+//! - `diagram`: a schedule as a picture
 //! - `cases`: who takes part
+//! - `designs`: other designs in our place
 //! - `honesty`: the model under the laws that hold for the real stores
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod call;
 mod cases;
+mod designs;
+mod diagram;
+mod event;
 #[path = "../in_memory/mod.rs"]
 mod in_memory;
 #[macro_use]

@@ -16,8 +16,10 @@ use order::trace::{Note, Outcome};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::designs;
 use crate::stores::{Id, Table, Values};
 use crate::wire::Wire;
+use crate::world::{Attempt, State};
 
 /// What somebody does, again and again until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,32 @@ pub enum Role {
     Lists,
     /// An instance that works the stream off.
     Drains,
+    /// As `Places`, by another design.
+    Tries { design: &'static str, client: &'static str, order: &'static str },
+    /// What works a queue off by another design.
+    Works { design: &'static str },
 }
 
 impl Role {
     /// Whose key it is. A drain has commands of the open service.
     pub fn client(&self) -> &'static str {
-        if let Self::Places { client, .. } = self { client } else { "" }
+        self.places().map_or("", |(client, _)| client)
+    }
+
+    /// Whose order it places, and which.
+    pub fn places(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Places { client, order, .. } | Self::Tries { client, order, .. } => Some((client, order)),
+            _ => None,
+        }
+    }
+
+    /// The design that it follows, if that is not ours.
+    pub fn design(&self) -> Option<&'static str> {
+        match self {
+            Self::Tries { design, .. } | Self::Works { design } => Some(design),
+            _ => None,
+        }
     }
 }
 
@@ -110,6 +132,15 @@ impl Requests {
         &self.courses[usize::from(course)].calls
     }
 
+    /// The course that ended with this answer to this attempt.
+    pub fn of_answer(&self, attempt: &Attempt) -> Option<Id> {
+        let State::Answered(seen) = attempt.state else { return None };
+        let is_it = |course: &Course| {
+            course.seen == Some(seen) && (course.sent.client, course.sent.attempt) == (attempt.client, attempt.number)
+        };
+        Some(self.courses.iter().position(is_it)? as Id)
+    }
+
     /// The answer, once there is one.
     pub fn answer(&self, course: Id) -> Option<Id> {
         self.courses[usize::from(course)].seen
@@ -142,6 +173,9 @@ async fn serve(sent: Sent, wire: Wire) -> Seen {
     let backends = Backends { clients: &clients, answers: &wire, orders: &wire };
     let number = u128::from(sent.client) * 0x1_0000 + u128::from(sent.attempt) * 0x100;
     let at = DateTime::from_timestamp_millis(1_795_435_200_000 + number as i64).unwrap();
+    if let Some(design) = sent.role.design() {
+        return designs::serve(design, sent.role, wire, Uuid::from_u128(number), at).await;
+    }
     if sent.role == Role::Drains {
         let answer = async |command: &_| {
             let order_id = Uuid::from_u128(number + wire.calls().len() as u128);
@@ -176,7 +210,7 @@ impl Sent {
                 .header("Content-Type", "application/merge-patch+json")
                 .body(to),
             Role::Lists => Request::get("/orders").body(""),
-            Role::Drains => unreachable!("a drain is no request"),
+            _ => unreachable!("{:?} is no request", self.role),
         }
         .unwrap()
     }
@@ -199,7 +233,7 @@ impl Seen {
 
     /// Whether its client sends the same again: what became of it is unknown.
     pub fn is_to_be_retried(&self) -> bool {
-        self.status >= 500 || self.problem == Some("idempotency-key-in-use")
+        self.status >= 500 || matches!(self.problem, Some("idempotency-key-in-use" | "in progress"))
     }
 }
 
@@ -217,7 +251,10 @@ impl fmt::Display for Seen {
     }
 }
 
-/// The digits of an id that differ.
+/// Which request's order it is: its number, its try, and, of several orders of one try, a number.
 pub fn short(id: &str) -> String {
-    id.chars().skip(id.len() - 6).collect()
+    let number = u32::from_str_radix(&id[id.len() - 6..], 16).unwrap();
+    let (request, attempt, more) = ((number >> 16) + 1, number >> 8 & 0xff, number & 0xff);
+    let one = format!("{request}.{attempt}");
+    if more == 0 { one } else { format!("{one}.{more}") }
 }

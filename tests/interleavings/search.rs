@@ -13,6 +13,8 @@ use crate::world::{Event, Play, World};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub schedules: u128,
+    /// How many of them break a rule. Each of them ends there.
+    pub broken: u128,
     pub states: usize,
     pub longest: usize,
 }
@@ -45,35 +47,39 @@ fn is_over(events: &[Event]) -> bool {
     events.iter().all(|event| event.is_trouble())
 }
 
-/// How many schedules there are from a state, and how long the longest is.
-type Known = HashMap<u128, (u128, usize)>;
+/// How many schedules there are from a state, how many of them break a rule, and how long the longest is.
+type Count = (u128, u128, usize);
+type Known = HashMap<u128, Count>;
 
 impl Play {
-    /// Counts all schedules from `start`, or gives the shortest one that breaks a rule.
-    pub fn explore(&mut self, start: &World) -> Result<Found, Violation> {
+    /// Counts all schedules from `start`, and gives the shortest one that breaks a rule.
+    pub fn search(&mut self, start: &World) -> (Found, Option<Violation>) {
         let mut known = HashMap::new();
-        match self.count(start, &mut known) {
-            Ok((schedules, longest)) => Ok(Found { schedules, states: known.len(), longest }),
-            Err(_) => Err(self.shortest_violation(start)),
-        }
+        let (schedules, broken, longest) = self.count(start, &mut known);
+        let violation = (broken > 0).then(|| self.shortest_violation(start));
+        (Found { schedules, broken, states: known.len(), longest }, violation)
     }
 
-    /// How many schedules there are, and how long the longest is.
-    fn count(&mut self, world: &World, known: &mut Known) -> Result<(u128, usize), String> {
+    fn count(&mut self, world: &World, known: &mut Known) -> Count {
         let name = name(world);
         if let Some(count) = known.get(&name) {
-            return Ok(*count);
+            return *count;
         }
-        let events = self.check(world)?;
-        let (mut schedules, mut longest) = (u128::from(is_over(&events)), 0);
-        for event in events {
-            let next = self.after(world, event);
-            let (more, steps) = self.count(&next, known)?;
-            schedules = schedules.checked_add(more).expect("a number of schedules that can be counted");
-            longest = longest.max(steps + 1);
-        }
-        known.insert(name, (schedules, longest));
-        Ok((schedules, longest))
+        let count = match self.check(world) {
+            Err(_) => (1, 1, 0),
+            Ok(events) => {
+                let mut count = (u128::from(is_over(&events)), 0, 0);
+                for event in events {
+                    let next = self.after(world, event);
+                    let (schedules, broken, steps) = self.count(&next, known);
+                    count.0 = schedules.checked_add(count.0).expect("a number of schedules that can be counted");
+                    count = (count.0, count.1 + broken, count.2.max(steps + 1));
+                }
+                count
+            }
+        };
+        known.insert(name, count);
+        count
     }
 
     /// What can happen next, if no rule is broken.

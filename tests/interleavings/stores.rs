@@ -3,13 +3,16 @@
 //! A statement reads at one moment, and writes at one moment that may come later: in between it holds its key or its row.
 //! That is PostgreSQL's read committed. Redis does a command at one moment, and may forget or recall anything.
 
+mod others;
+mod streams;
+
 use order::idempotency::{Answer, KeyRecord};
-use order::intake::{Command, CommandId, CommandResult, Overdue};
+use order::intake::{Command, CommandResult};
 use order::order::Order;
 use order::stores::{Placement, StoreError};
 
 use crate::in_memory::page;
-use crate::wire::{Call, Key, Reply, Row};
+use crate::wire::{Call, Entry, Key, Relation, Reply, Row};
 
 /// Stands for a value, so that states are small and quick to compare.
 pub type Id = u16;
@@ -44,7 +47,7 @@ pub struct Values {
     pub calls: Table<Call>,
     pub replies: Table<Reply>,
     pub rows: Table<Row>,
-    pub entries: Table<(Key, KeyRecord)>,
+    pub entries: Table<(Key, Entry)>,
     pub results: Table<CommandResult>,
     /// The stream.
     pub commands: Vec<Command>,
@@ -84,6 +87,12 @@ pub struct Stores {
     pub had: Vec<Id>,
     /// What PostgreSQL has committed, sorted.
     pub rows: Vec<Id>,
+    /// What it has committed to other tables than that of the orders, sorted; with the number of the row, if it has one.
+    pub others: Vec<(Relation, u8, Id)>,
+    /// What open transactions have written.
+    pub open: Vec<((u8, u8), Relation, u8, Id)>,
+    /// The last number that the sequence gave.
+    pub sequence: u8,
     /// How many commands were given to somebody.
     pub given: usize,
     /// Commands that were given and not removed: which, and how often.
@@ -96,8 +105,9 @@ pub struct Stores {
 
 impl Default for Stores {
     fn default() -> Self {
-        let (entries, had, rows, pending, results, calls) = Default::default();
-        Self { is_redis_up: true, entries, had, rows, given: 0, pending, results, calls }
+        let (entries, had, rows, others, open, pending, results, calls) = Default::default();
+        let (sequence, given) = (0, 0);
+        Self { is_redis_up: true, entries, had, rows, others, open, sequence, given, pending, results, calls }
     }
 }
 
@@ -111,6 +121,8 @@ fn insert(sorted: &mut Vec<Id>, id: Id) {
 enum Turn {
     Waits,
     Holds(Row),
+    /// In a transaction that stays open.
+    Wrote(Relation, Row),
     Done(Reply),
 }
 
@@ -132,38 +144,46 @@ impl Stores {
     pub fn take_effect(&mut self, values: &mut Values, at: usize) {
         let call = values.calls.at(self.calls[at].call).clone();
         let reply = match call {
-            Call::Get(key) => Reply::Entry(self.entry(values, &key).cloned()),
+            Call::Get(key) => Reply::Entry(self.entry(values, &key).and_then(Entry::record).cloned()),
             Call::Set(key, record) => {
                 self.calls.remove(at);
-                return self.set(values, key, Some(record));
+                return self.set(values, key, Some(Entry::Record(record)));
             }
+            Call::Commit { written } => self.commit_all(values, self.calls[at].who, written),
             call if call.is_statement() => match self.turn(values, &call, at) {
                 Turn::Waits => return self.update(at, Phase::Waits),
                 Turn::Holds(row) => {
                     let row = values.rows.id(row);
                     return self.update(at, Phase::Holds(row));
                 }
+                Turn::Wrote(to, row) => {
+                    self.sequence += u8::from(to == Relation::Outbox);
+                    let number = if to == Relation::Outbox { self.sequence } else { 0 };
+                    self.open.push((self.calls[at].who, to, number, values.rows.id(row)));
+                    Reply::Did(true)
+                }
                 Turn::Done(reply) => reply,
             },
             call if !self.is_redis_up => call.failure(),
             Call::Ping => Reply::Done,
+            Call::GetText(_) | Call::SetText { .. } | Call::Del { .. } => self.text(values, call),
             call => self.stream(values, call),
         };
         let reply = values.replies.id(reply);
         self.update(at, Phase::Done(reply));
     }
 
-    pub fn entry<'a>(&self, values: &'a Values, key: &Key) -> Option<&'a KeyRecord> {
+    pub fn entry<'a>(&self, values: &'a Values, key: &Key) -> Option<&'a Entry> {
         let mut entries = self.entries.iter().filter(|_| self.is_redis_up).map(|id| values.entries.at(*id));
-        entries.find(|(of, _)| of == key).map(|(_, record)| record)
+        entries.find(|(of, _)| of == key).map(|(_, entry)| entry)
     }
 
     /// Nothing: forgets it.
-    pub fn set(&mut self, values: &mut Values, key: Key, record: Option<KeyRecord>) {
+    pub fn set(&mut self, values: &mut Values, key: Key, entry: Option<Entry>) {
         if self.is_redis_up {
             self.entries.retain(|id| values.entries.at(*id).0 != key);
-            let Some(record) = record else { return };
-            let entry = values.entries.id((key, record));
+            let Some(entry) = entry else { return };
+            let entry = values.entries.id((key, entry));
             insert(&mut self.entries, entry);
             insert(&mut self.had, entry);
         }
@@ -174,13 +194,14 @@ impl Stores {
         let rows = || self.rows.iter().map(|id| values.rows.at(*id));
         let mut held = self.calls.iter().enumerate().filter(|(other, _)| *other != at).filter_map(|(_, call)| {
             let Phase::Holds(row) = call.phase else { return None };
-            Some(values.rows.at(row))
+            Some((values.calls.at(call.call).relation(), values.rows.at(row)))
         });
+        let who = self.calls[at].who;
         let by_key = |key: &Key| rows().find(|row| row.key == *key);
         let by_id = |client, id| rows().find(|row| row.key.client == client && row.order.id == id);
         match call {
             // Also for one that changes the key's row.
-            Call::Insert(row) if held.any(|held| held.key == row.key) => Turn::Waits,
+            Call::Insert(row) if held.any(|(_, held)| held.key == row.key) => Turn::Waits,
             Call::Insert(row) if by_key(&row.key).is_some() => Turn::Done(Reply::Inserted(Placement::KeyTaken)),
             Call::Insert(row) => Turn::Holds(row.clone()),
             Call::Update { client, id, versions, status } => {
@@ -189,7 +210,7 @@ impl Stores {
                 });
                 match found {
                     None => Turn::Done(Reply::Order(None)),
-                    Some(_) if held.any(|held| held.order.id == *id) => Turn::Waits,
+                    Some(_) if held.any(|(_, held)| held.order.id == *id) => Turn::Waits,
                     Some(row) => {
                         let order = Order { status: *status, version: row.order.version + 1, ..row.order.clone() };
                         Turn::Holds(Row { order, ..row.clone() })
@@ -205,7 +226,7 @@ impl Stores {
                 let own = rows().filter(|row| row.key.client == *client);
                 Turn::Done(Reply::Page(page(own.map(|row| (row.key.name.as_str(), &row.order)), filter, *limit)))
             }
-            _ => unreachable!("{call:?} is no statement"),
+            call => self.turn_of_another(values, call, who, &mut held),
         }
     }
 
@@ -218,12 +239,13 @@ impl Stores {
     pub fn commit(&mut self, values: &mut Values, at: usize) {
         let Phase::Holds(id) = self.calls[at].phase else { unreachable!("it holds nothing") };
         let row = values.rows.at(id).clone();
-        let reply = match values.calls.at(self.calls[at].call) {
+        let call = values.calls.at(self.calls[at].call);
+        let reply = match call {
             Call::Insert(_) => Reply::Inserted(Placement::Placed),
+            Call::Write { .. } => Reply::Did(true),
             _ => Reply::Order(Some(row.order.clone())),
         };
-        self.rows.retain(|id| values.rows.at(*id).order.id != row.order.id);
-        insert(&mut self.rows, id);
+        self.add(values, call.relation(), 0, id);
         let reply = values.replies.id(reply);
         self.update(at, Phase::Done(reply));
     }
@@ -242,52 +264,24 @@ impl Stores {
         };
         self.abort(values, at, Reply::Failed(error));
     }
-
-    /// The streams do each call at one moment.
-    fn stream(&mut self, values: &mut Values, call: Call) -> Reply {
-        let command = |id: CommandId| values.commands.iter().position(|command| command.id == id).unwrap();
-        match call {
-            Call::Next if self.given == values.commands.len() => Reply::Command(None),
-            Call::Next => {
-                self.pending.push((self.given, 1));
-                self.given += 1;
-                Reply::Command(Some(values.commands[self.given - 1].clone()))
-            }
-            Call::Overdue(after) => {
-                let overdue = self
-                    .pending
-                    .iter()
-                    .filter(|(at, _)| Some(values.commands[*at].id) > after)
-                    .map(|(at, deliveries)| Overdue { id: values.commands[*at].id, deliveries: *deliveries });
-                Reply::Overdue(overdue.collect())
-            }
-            Call::Claim(id, deliveries) => {
-                let at = command(id);
-                let mut pending = self.pending.iter_mut();
-                Reply::Command(pending.find(|(pending, _)| *pending == at).map(|pending| {
-                    pending.1 = deliveries + 1;
-                    Command { deliveries: pending.1, ..values.commands[at].clone() }
-                }))
-            }
-            Call::AddResult(result) => {
-                let result = values.results.id(result);
-                let at = self.results.partition_point(|other| *other < result);
-                self.results.insert(at, result);
-                Reply::Done
-            }
-            Call::Remove(id) => {
-                let at = command(id);
-                self.pending.retain(|(pending, _)| *pending != at);
-                Reply::Done
-            }
-            call => unreachable!("{call:?} is for no stream"),
-        }
-    }
 }
 
 impl Row {
     /// As `find_by_key` reads it: what never changes of the order.
     pub fn record(&self) -> KeyRecord {
         KeyRecord { fingerprint: self.fingerprint, answer: Answer::of(&self.order).unwrap() }
+    }
+}
+
+impl Entry {
+    pub fn record(&self) -> Option<&KeyRecord> {
+        if let Self::Record(record) = self { Some(record) } else { None }
+    }
+}
+
+impl Call {
+    /// Where its row goes.
+    fn relation(&self) -> Relation {
+        if let Self::Write { to, .. } = self { *to } else { Relation::UniqueOrders }
     }
 }

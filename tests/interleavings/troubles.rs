@@ -3,21 +3,13 @@
 use order::stores::StoreError;
 
 use crate::stores::{OnItsWay, Phase};
-use crate::wire::Reply;
+use crate::wire::{Call, Reply};
 use crate::world::{Event, Play, State, World};
 
 impl Play {
     /// What may go wrong next.
     pub fn troubles(&self, world: &World, events: &mut Vec<Event>) {
         let stores = &world.stores;
-        for (call, on_its_way) in stores.calls.iter().enumerate() {
-            if on_its_way.is_heard {
-                events.push(Event::AnswerGetsLost { call });
-            }
-            if self.is_unfinished_statement(on_its_way) {
-                events.push(Event::Aborts { call });
-            }
-        }
         for (at, attempt) in world.attempts.iter().enumerate() {
             if matches!(attempt.state, State::Runs(_)) {
                 events.push(Event::InstanceDies { attempt: at });
@@ -26,12 +18,23 @@ impl Play {
                 }
             }
         }
+        for (call, on_its_way) in stores.calls.iter().enumerate() {
+            if on_its_way.is_heard {
+                events.push(Event::AnswerGetsLost { call });
+            }
+            if self.is_unfinished_statement(on_its_way) {
+                events.push(Event::Aborts { call });
+            }
+        }
         events.extend((world.running().len() > 1).then_some(Event::HostDies));
-        if stores.is_redis_up {
+        let passing = stores.entries.iter().filter(|entry| self.expires(**entry));
+        events.extend(passing.map(|entry| Event::Expires { entry: *entry }));
+        events.extend(stores.is_redis_up.then_some(Event::RedisGoes));
+        // No other design claims to do without what Redis has acknowledged.
+        if stores.is_redis_up && self.design().is_none() {
             let is_pending = |at: &usize| stores.pending.iter().any(|(pending, _)| pending == at);
             let removed = (0..stores.given).filter(|at| !is_pending(at));
             events.extend(removed.map(|command| Event::RedisForgetsARemoval { command }));
-            events.push(Event::RedisGoes);
             events.extend((!stores.entries.is_empty()).then_some(Event::RedisForgets { entry: None }));
             if stores.entries.len() > 1 {
                 events.extend(stores.entries.iter().map(|entry| Event::RedisForgets { entry: Some(*entry) }));
@@ -39,7 +42,7 @@ impl Play {
             let gone = stores.had.iter().filter(|entry| !stores.entries.contains(entry));
             events.extend(gone.map(|entry| Event::RedisRecalls { entry: *entry }));
         }
-        if stores.calls.iter().any(|call| self.is_unfinished_statement(call)) {
+        if !stores.open.is_empty() || stores.calls.iter().any(|call| self.is_unfinished_statement(call)) {
             events.push(Event::PostgresRestarts);
         }
     }
@@ -57,6 +60,7 @@ impl Play {
 
     /// Every session ends: what was not committed is gone, and nobody hears of what was.
     pub fn restart_postgres(&mut self, world: &mut World) {
+        world.stores.open.clear();
         // From the end, since a call that nobody listens to is dropped.
         for at in (0..world.stores.calls.len()).rev() {
             let call = self.values.calls.at(world.stores.calls[at].call);
@@ -69,6 +73,7 @@ impl Play {
 
     pub fn abort(&mut self, world: &mut World, at: usize) {
         let failure = Reply::Failed(StoreError::Unavailable("no answer".into()));
+        world.stores.roll_back(world.stores.calls[at].who);
         world.stores.abort(&mut self.values, at, failure);
     }
 
@@ -84,8 +89,17 @@ impl Play {
         );
         others.sort_unstable();
         world.stores.calls = others;
+        self.close_session(world, (died.client, died.number));
         if self.may_retry(world, died) {
             self.begin(world, died.client, died.number + 1);
+        }
+    }
+
+    /// A transaction that nobody ends is rolled back, unless its commit has been sent.
+    pub fn close_session(&self, world: &mut World, who: (u8, u8)) {
+        let commits = |call: &OnItsWay| matches!(self.values.calls.at(call.call), Call::Commit { .. });
+        if !world.stores.calls.iter().any(|call| call.who == who && commits(call)) {
+            world.stores.roll_back(who);
         }
     }
 

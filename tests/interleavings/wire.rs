@@ -1,4 +1,4 @@
-//! What the service says to its stores: calls that wait for a reply until somebody gives one.
+//! How the service asks its stores: its calls wait for a reply until somebody gives one.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,80 +13,7 @@ use order::order::{Order, Status, Timestamp};
 use order::stores::{AnswerCache, Events, Filter, OrderStore, Page, Placement, StoreError, Sweep};
 use uuid::Uuid;
 
-/// A client's key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    pub client: ClientName,
-    pub name: IdempotencyKey,
-}
-
-impl Key {
-    pub fn new(client: &ClientName, name: &IdempotencyKey) -> Self {
-        Self { client: client.clone(), name: name.clone() }
-    }
-}
-
-/// A row of the table `orders`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    pub key: Key,
-    pub fingerprint: Fingerprint,
-    pub order: Order,
-}
-
-/// One call to a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    Get(Key),
-    Set(Key, KeyRecord),
-    Insert(Row),
-    FindByKey(Key),
-    Find(ClientName, Uuid),
-    Update { client: ClientName, id: Uuid, versions: Vec<i64>, status: Status },
-    List(ClientName, Filter, u32),
-    Ping,
-    Next,
-    Overdue(Option<CommandId>),
-    Claim(CommandId, i64),
-    AddResult(CommandResult),
-    Remove(CommandId),
-}
-
-/// What comes back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Entry(Option<KeyRecord>),
-    Inserted(Placement),
-    Record(KeyRecord),
-    Order(Option<Order>),
-    Page(Page),
-    Command(Option<Command>),
-    Overdue(Vec<Overdue>),
-    Done,
-    Failed(StoreError),
-}
-
-impl Call {
-    /// What the caller of a call makes of it that nothing came back, or that it was told of a failure.
-    pub fn failure(&self) -> Reply {
-        match self {
-            Self::Get(_) => Reply::Entry(None),
-            _ => Reply::Failed(StoreError::Unavailable("no answer".into())),
-        }
-    }
-
-    /// Whether it may have an effect without anybody to hear of it.
-    pub fn writes(&self) -> bool {
-        !matches!(
-            self,
-            Self::Get(_) | Self::FindByKey(_) | Self::Find(..) | Self::List(..) | Self::Ping | Self::Overdue(_)
-        )
-    }
-
-    pub fn is_statement(&self) -> bool {
-        matches!(self, Self::Insert(_) | Self::FindByKey(_) | Self::Find(..) | Self::Update { .. } | Self::List(..))
-    }
-}
+pub use crate::call::{Call, Entry, Key, Relation, Reply, Row};
 
 /// What was asked and what was answered, by number.
 #[derive(Default)]
@@ -150,23 +77,24 @@ impl Wire {
         .await
     }
 
-    async fn try_ask<T>(&self, call: Call, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
+    pub async fn try_ask<T>(&self, call: Call, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
         match self.ask(call).await {
             Reply::Failed(error) => Err(error),
             reply => Ok(read(reply).expect("a reply to this call")),
         }
     }
 
-    async fn tell(&self, call: Call) -> Result<(), StoreError> {
+    pub async fn tell(&self, call: Call) -> Result<(), StoreError> {
         self.try_ask(call, |reply| (reply == Reply::Done).then_some(())).await
     }
 }
 
 macro_rules! read {
     ($reply:ident) => {
-        |reply| if let Reply::$reply(value) = reply { Some(value) } else { None }
+        |reply| if let $crate::wire::Reply::$reply(value) = reply { Some(value) } else { None }
     };
 }
+pub(crate) use read;
 
 impl AnswerCache for Wire {
     async fn find(&self, client: &ClientName, key: &IdempotencyKey) -> Option<KeyRecord> {

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 
 use uuid::Uuid;
 
+pub use crate::event::Event;
 use crate::requests::{Requests, Role, Sent};
 use crate::rules::Verdicts;
 use crate::stores::{Id, OnItsWay, Phase, Stores, Values};
-use crate::wire::{Call, Reply};
+use crate::wire::{Call, Entry, Reply};
 
 /// A request and each of its retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,81 +45,6 @@ impl World {
     }
 }
 
-/// One step of a schedule. Calls and attempts by their places in the world before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The client of a change learns of the order.
-    Begins {
-        client: u8,
-    },
-    TakesEffect {
-        call: usize,
-    },
-    /// Where a drain looks for what others left, or claims it: it is not old enough, or somebody has just claimed it.
-    FindsNothingOverdue {
-        call: usize,
-    },
-    Commits {
-        call: usize,
-    },
-    TimesOut {
-        call: usize,
-    },
-    Answers {
-        call: usize,
-    },
-    /// Nobody waits for it, and it never comes to the store.
-    GetsLost {
-        call: usize,
-    },
-    RedisIsBack,
-    // Troubles.
-    AnswerGetsLost {
-        call: usize,
-    },
-    Aborts {
-        call: usize,
-    },
-    InstanceDies {
-        attempt: usize,
-    },
-    ClientLeaves {
-        attempt: usize,
-    },
-    /// With all instances.
-    HostDies,
-    RedisForgets {
-        entry: Option<Id>,
-    },
-    RedisRecalls {
-        entry: Id,
-    },
-    RedisGoes,
-    /// It was not written to its disk.
-    RedisForgetsARemoval {
-        command: usize,
-    },
-    PostgresRestarts,
-}
-
-impl Event {
-    pub fn is_trouble(self) -> bool {
-        matches!(
-            self,
-            Self::AnswerGetsLost { .. }
-                | Self::Aborts { .. }
-                | Self::InstanceDies { .. }
-                | Self::ClientLeaves { .. }
-                | Self::HostDies
-                | Self::RedisForgets { .. }
-                | Self::RedisRecalls { .. }
-                | Self::RedisGoes
-                | Self::RedisForgetsARemoval { .. }
-                | Self::PostgresRestarts
-        )
-    }
-}
-
 /// The code, the values and who takes part.
 pub struct Play {
     pub roles: Vec<Role>,
@@ -127,12 +53,21 @@ pub struct Play {
     pub requests: Requests,
     pub values: Values,
     pub judged: RefCell<Verdicts>,
+    /// What happens after a schedule, if somebody wants to know.
+    pub afterwards: Option<Vec<Step>>,
+}
+
+/// One step: what was, what happened, and what is.
+pub struct Step {
+    pub before: World,
+    pub event: Event,
+    pub after: World,
 }
 
 impl Play {
     pub fn new(roles: &[Role], attempts: u8, values: Values) -> Self {
         let (requests, judged) = Default::default();
-        Self { roles: roles.to_vec(), attempts, requests, values, judged }
+        Self { roles: roles.to_vec(), attempts, requests, values, judged, afterwards: None }
     }
 
     /// What can happen. Nothing but troubles: the schedule may end here.
@@ -172,7 +107,10 @@ impl Play {
                 if !world.stores.waits_on(&self.values, at) {
                     events.push(Event::TakesEffect { call: at });
                 }
-                events.push(Event::TimesOut { call: at });
+                // The other designs leave PostgreSQL's default: a statement waits as long as it has to.
+                if self.design().is_none() {
+                    events.push(Event::TimesOut { call: at });
+                }
             }
             Phase::Holds(_) => events.push(Event::Commits { call: at }),
             Phase::Done(_) => events.push(Event::Answers { call: at }),
@@ -199,7 +137,13 @@ impl Play {
         let stores = &mut world.stores;
         match event {
             Event::Begins { client } => self.begin(&mut world, client, 1),
-            Event::TakesEffect { call } => stores.take_effect(&mut self.values, call),
+            Event::TakesEffect { call } => {
+                let (who, open) = (stores.calls[call].who, stores.open.len());
+                stores.take_effect(&mut self.values, call);
+                if stores.open.len() < open {
+                    wrote(&mut world, who);
+                }
+            }
             Event::FindsNothingOverdue { call } => {
                 let nothing = match self.values.calls.at(stores.calls[call].call) {
                     Call::Overdue(_) => Reply::Overdue(Vec::new()),
@@ -208,10 +152,9 @@ impl Play {
                 stores.abort(&mut self.values, call, nothing);
             }
             Event::Commits { call } => {
-                let (client, number) = stores.calls[call].who;
+                let who = stores.calls[call].who;
                 stores.commit(&mut self.values, call);
-                let mut attempts = world.attempts.iter_mut();
-                attempts.find(|attempt| (attempt.client, attempt.number) == (client, number)).unwrap().wrote = true;
+                wrote(&mut world, who);
             }
             Event::TimesOut { call } => stores.time_out(&mut self.values, call),
             Event::Answers { call } => {
@@ -219,7 +162,10 @@ impl Play {
                 let Phase::Done(reply) = call.phase else { unreachable!("it has no answer yet") };
                 self.reply(&mut world, call, reply);
             }
-            Event::GetsLost { call } => drop(stores.calls.remove(call)),
+            Event::GetsLost { call } => {
+                let call = stores.calls.remove(call);
+                stores.roll_back(call.who);
+            }
             Event::RedisIsBack => stores.is_redis_up = true,
             Event::AnswerGetsLost { call } => self.lose_answer(&mut world, call),
             Event::Aborts { call } => self.abort(&mut world, call),
@@ -234,11 +180,13 @@ impl Play {
                 let Attempt { client, number, .. } = world.attempts[attempt];
                 self.begin(&mut world, client, number + 1);
             }
-            Event::RedisForgets { entry: None } => stores.entries.clear(),
-            Event::RedisForgets { entry: Some(entry) } => stores.entries.retain(|other| *other != entry),
+            Event::RedisForgets { entry: None } | Event::RedisIsFlushed => stores.entries.clear(),
+            Event::Expires { entry } | Event::RedisForgets { entry: Some(entry) } => {
+                stores.entries.retain(|other| *other != entry)
+            }
             Event::RedisRecalls { entry } => {
-                let (key, record) = self.values.entries.at(entry).clone();
-                stores.set(&mut self.values, key, Some(record));
+                let (key, entry) = self.values.entries.at(entry).clone();
+                stores.set(&mut self.values, key, Some(entry));
             }
             Event::RedisGoes => stores.is_redis_up = false,
             Event::RedisForgetsARemoval { command } => {
@@ -246,14 +194,38 @@ impl Play {
                 stores.pending.sort_unstable();
             }
             Event::PostgresRestarts => self.restart_postgres(&mut world),
+            Event::TimePasses => stores.entries.retain(|entry| !self.expires(*entry)),
+            Event::IsRepeated { client } => {
+                let numbers = world.attempts.iter().filter(|attempt| attempt.client == client);
+                let last = numbers.map(|attempt| attempt.number).max().unwrap_or(0).max(self.attempts);
+                self.begin(&mut world, client, last + 1);
+            }
         }
         world
+    }
+
+    /// The design that all follow, if that is not ours.
+    pub fn design(&self) -> Option<&'static str> {
+        self.roles[0].design()
+    }
+
+    pub fn expires(&self, entry: Id) -> bool {
+        matches!(self.values.entries.at(entry).1, Entry::Text { expires: true, .. })
+    }
+
+    /// As `after`, for what happens when a schedule is over.
+    pub fn then(&mut self, before: World, event: Event) -> World {
+        let after = self.after(&before, event);
+        if let Some(steps) = &mut self.afterwards {
+            steps.push(Step { before, event, after: after.clone() });
+        }
+        after
     }
 
     /// Goes on, without troubles, until nothing is on its way.
     pub fn run_out(&mut self, mut world: World) -> World {
         while let Some(event) = self.events(&world).into_iter().find(|event| !matches!(event, Event::Begins { .. })) {
-            world = self.after(&world, event);
+            world = self.then(world, event);
         }
         world
     }
@@ -291,10 +263,18 @@ impl Play {
         let answer = self.requests.answer(course);
         attempt.state = answer.map_or(State::Runs(course), State::Answered);
         let attempt = *attempt;
+        if answer.is_some() {
+            self.close_session(world, call.who);
+        }
         self.send(world, client, number, course, self.requests.calls(before).len());
         let retries = answer.is_some_and(|answer| self.requests.seen.at(answer).is_to_be_retried());
         if retries && self.may_retry(world, attempt) {
             self.begin(world, client, number + 1);
         }
     }
+}
+
+fn wrote(world: &mut World, who: (u8, u8)) {
+    let mut attempts = world.attempts.iter_mut();
+    attempts.find(|attempt| (attempt.client, attempt.number) == who).unwrap().wrote = true;
 }
