@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests the pages in headless Chromium, against its own service (RUNTIME=spin: on Spin); pictures go to target/browser/.
+# Tests the pages in headless Chromium, against its own service (RUNTIME=spin: on Spin), and draws the diagrams of the
+# Markdown pages; pictures go to target/browser/.
 # BASE_URL=http://... tests a running service; CHROMIUM=... chooses another Chromium.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,4 +26,4 @@ fi
 scripts/lib/npm.sh
 [ -n "$BASE_URL" ] || exec scripts/lib/with-service.sh "$PWD/scripts/browser.sh"
 mkdir -p target/browser
-node --test tests/browser/pages.test.mjs
+node --test tests/browser/*.test.mjs

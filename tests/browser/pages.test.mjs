@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const base = process.env.BASE_URL;
 const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
@@ -11,12 +11,7 @@ let browser;
 
 before(async () => {
   assert.ok(base && process.env.CHROMIUM, 'run this through scripts/browser.sh');
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM,
-    // A browser that connects only to the service.
-    args: ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
-      .concat(process.getuid() === 0 ? ['--no-sandbox'] : []),
-  });
+  browser = await launch();
 });
 after(() => browser?.close());
 
