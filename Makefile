@@ -2,7 +2,7 @@
 export PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench prove fuzz mutants build size newman browser contract queues verify-deploy secrets client image migrate down clean
+.PHONY: help run test bench prove fuzz mutants build size newman browser contract examples verify-deploy secrets client image migrate down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,8 +33,8 @@ browser: ## Test the pages in headless Chromium; pictures in target/browser/
 contract: ## Lint docs/openapi.yaml and test the service against it with schemathesis
 	@scripts/contract.sh
 
-queues: ## Test examples/: the consumer of the feed and the producer of commands
-	@scripts/queues.sh
+examples: ## Test examples/
+	@scripts/examples.sh
 
 fuzz: ## Fuzz the parsers of untrusted bytes, 60 s per target (or FUZZ_SECONDS=...)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -86,7 +86,7 @@ for RUNTIME in "${runtimes[@]}"; do
     step scripts/newman.sh
     step scripts/browser.sh
     step scripts/contract.sh
-    step scripts/queues.sh
+    step scripts/examples.sh
 done
 # In brief, on other versions: the migrations, the laws of the stores, replays of what an earlier build stored, and an order
 # through the stream. These stores have their own ports and data, and the second run replaces the servers of the first.

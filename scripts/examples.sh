@@ -9,15 +9,15 @@ cd "$(dirname "$0")/.."
 BASE_URL=${BASE_URL:-}
 export BASE_URL=${BASE_URL%/}
 
-fail() { echo "queues: $*" >&2; exit 1; }
+fail() { echo "examples: $*" >&2; exit 1; }
 
 scripts/lib/venv.sh .local/examples/venv examples/requirements.txt
 if [ -z "$BASE_URL" ]; then
     # This run has its own client, so its feed has only the orders of the tests.
-    made=$(scripts/client.sh "queues-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')")
+    made=$(scripts/client.sh "examples-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')")
     TOKEN=$(sed -n 2p <<<"$made" | tr -d ' ') SPIN_VARIABLE_CLIENTS=$(sed -n 4p <<<"$made" | tr -d ' ')
     export TOKEN SPIN_VARIABLE_CLIENTS
-    exec scripts/lib/with-service.sh "$PWD/scripts/queues.sh" --with-intake "$@"
+    exec scripts/lib/with-service.sh "$PWD/scripts/examples.sh" --with-intake "$@"
 fi
 [ -n "${REDIS_URL:-}" ] || fail "set REDIS_URL, too: where the intake of $BASE_URL listens"
 if [ "${1:-}" = --with-intake ]; then
@@ -31,5 +31,5 @@ if [ "${1:-}" = --with-intake ]; then
     trap 'exit 130' INT TERM
 fi
 export PYTHONDONTWRITEBYTECODE=1
-.local/examples/venv/bin/python -m unittest discover --start-directory tests/queues --pattern '*_test.py' "$@" ||
+.local/examples/venv/bin/python -m unittest discover --start-directory tests/examples --pattern '*_test.py' "$@" ||
     { [ -z "${intake:-}" ] || tail -n 20 target/intake.log >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""Both examples against a real service and its intake. Needs BASE_URL and REDIS_URL: run it through scripts/queues.sh."""
+"""Both examples against a real service and its intake. Needs BASE_URL and REDIS_URL: run it through scripts/examples.sh."""
 
 import json
 import os
