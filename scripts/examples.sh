@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Tests examples/: the consumer of the feed and the producer of commands, with its own service and intake
-# (RUNTIME=spin: on Spin). BASE_URL=http://... tests a running service; it needs REDIS_URL, the Redis of that service's
-# intake, and TOKEN if the service has clients. Further arguments go to unittest.
-# Needs Python 3.11 or newer with venv, and redis-server: some tests of the producer start their own Redis.
+# Tests examples/: the clients in three languages, the consumer of the feed and the producer of commands, with its own service
+# and intake (RUNTIME=spin: on Spin). Each client places 100 orders through faults; ORDERS=1000 chooses another number.
+# BASE_URL=http://... tests a running service; it needs REDIS_URL, the Redis of that service's intake, DATABASE_URL, where
+# the clients' orders are counted, and TOKEN if the service has clients. Further arguments go to unittest.
+# Needs Node.js 20 and Python 3.11, or newer, with venv, and redis-server: some tests of the producer start their own Redis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
@@ -12,6 +13,7 @@ export BASE_URL=${BASE_URL%/}
 fail() { echo "examples: $*" >&2; exit 1; }
 
 scripts/lib/venv.sh .local/examples/venv examples/requirements.txt
+cargo build --example drive
 if [ -z "$BASE_URL" ]; then
     # This run has its own client, so its feed has only the orders of the tests.
     made=$(scripts/client.sh "examples-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')")
