@@ -86,6 +86,7 @@ build() { # for the test given as cargo's arguments
                 sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p') && [ -x "$host_test" ]
             ;;
         *" e2e "*) "${component[@]}" && cargo test "${@:1:$#-1}" --no-run ;;
+        *" --example "*) cargo build "${@:1:$#-1}" ;;
         *) cargo test "${@:1:$#-1}" --no-run ;;
     esac
 }
@@ -96,6 +97,7 @@ run() { # that test; replaces the subshell that it runs in
         cd host
         command=("$host_test" --exact "${@: -1}")
     fi
+    if [[ " $* " == *" --example "* ]]; then command=(python3 tests/examples/client_test.py "${@: -1}"); fi
     if command -v timeout >/dev/null; then command=(timeout "$test_seconds" "${command[@]}"); fi
     exec "${command[@]}"
 }
@@ -110,8 +112,8 @@ run_test() {
     running=$!
     wait "$running" || status=$?
     running=
-    if grep -q '^test result: ok. 1 passed' "$log"; then outcome=passed
-    elif grep -q '^test result: FAILED. 0 passed; 1 failed' "$log"; then outcome=failed
+    if grep -qE '^(test result: ok. 1 passed|OK$)' "$log"; then outcome=passed
+    elif grep -qE '^(test result: FAILED. 0 passed; 1 failed|FAILED \()' "$log"; then outcome=failed
     elif [ "$status" -eq 124 ]; then outcome=late
     else
         tail -n 30 "$log" >&2
@@ -150,7 +152,7 @@ need_stores() { need_host "$@" || any_test_is '--test stores' "$@"; }
 if [ -n "$check_only" ]; then
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
-    cp -R src migrations tests "$copy"
+    cp -R examples src migrations tests "$copy"
     cd "$copy"
     for name in "${names[@]}"; do apply "$name" --dry-run; done
     say "${#names[@]} patches apply"

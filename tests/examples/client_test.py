@@ -2,12 +2,11 @@
 
 import email.utils
 import json
-import subprocess
 import time
 import unittest
 import uuid
 
-from faults import DRIP, DROP, HOLD, ROOT, Answer, Driven, Server, answer, problem
+from faults import DRIP, DROP, HOLD, Answer, Driven, Server, answer, problem
 
 ORDER = {"customerId": "c-42", "currency": "RUB", "items": [{"sku": "BOOK-1", "quantity": 2, "unitAmount": 59900}], "comment": "ждёт"}
 PLACED = {"orderId": "019ab0c2-7d1e-7c3a-9a51-3f0a5d0f6b11", "status": "created", "version": 1, **ORDER}
@@ -67,9 +66,16 @@ class Client:
         self.assertEqual([key for key, _ in client.pending], keys)
         self.assertEqual({request.headers["Authorization"] for request in server.requests}, {None})
 
+    def test_the_key_is_handed_over_before_the_first_attempt(self):
+        server, client = self.drive(scripted(HOLD), attempt=100, total=1)
+        client.start(do="place", order=ORDER, key="k-1")
+        self.assertEqual(client.next_line(), {"pending": "k-1", "order": ORDER})
+        self.assertEqual(client.next_line()["failure"], "GaveUp")
+        self.assertEqual(len(server.requests), 1)
+
     def test_pauses_grow_up_to_a_limit_and_differ(self):
         _, client = self.drive(scripted(*[Answer(503)] * 9, answer(201, PLACED)))
-        first, second = (client.run(do="place", order=ORDER)["pauses"] for _ in range(2))
+        first = client.run(do="place", order=ORDER)["pauses"]
         _, other = self.drive(scripted(*[Answer(503)] * 9, answer(201, PLACED)))
         second = other.run(do="place", order=ORDER)["pauses"]
         self.assertEqual((len(first), len(second)), (9, 9))
@@ -109,8 +115,6 @@ class Client:
         self.assertEqual((outcome.get("value"), len(outcome["pauses"])), (PLACED, 2), outcome)
         self.assertEqual(len({request.headers["Idempotency-Key"] for request in server.requests}), 1)
         self.assertGreater(time.monotonic() - started, 1.9)
-        _, client = self.drive(scripted(HOLD), attempt=100, total=1)
-        self.assertEqual(client.run(do="place", order=ORDER)["failure"], "GaveUp")
 
     def test_no_server_is_a_broken_connection(self):
         with Server(DROP).serving() as server:
