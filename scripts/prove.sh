@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The long proof of docs/reliability.md: every interleaving of a few requests, crash points, a lying Redis, clients that
-# disconnect, restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, storms.
+# disconnect, restarts, a silent Redis, a frozen path to PostgreSQL, failovers to a standby, the example clients, storms.
 #   scripts/prove.sh [--brief] [--storms N] [--seconds S] [--seed SEED] [--cuts N] [--failovers N]
 # It runs on the bundled host; RUNTIME=spin chooses Spin, on which host calls cannot be made to fail.
 # Storm number i has the seed SEED + i. `make fuzz` and `make mutants` are the other two parts.
-# --brief is what `make test` runs: one storm of 25 s, less of the rest, and neither the interleavings nor the lying Redis,
-# which `make test` runs separately.
+# --brief is what `make test` runs: one storm of 25 s, less of the rest, and none of the interleavings, the lying Redis and
+# the clients, which `make test` runs separately.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
@@ -35,8 +35,8 @@ mkdir -p target
 run() {
     echo "== $*"
     "$@" 2>>"$log" | tee -a "$counts" |
-        grep --line-buffered -E '^(test .* \.\.\. )?(interleavings|crash points|cuts|restarts|silence|freeze|failover|storm): |^test .* (ok|FAILED)$' |
-        sed -u -E 's/^test .* \.\.\. (interleavings|crash points|cuts|restarts|silence|freeze|failover|storm): /\1: /' ||
+        grep --line-buffered -E '^(test .* \.\.\. )?(interleavings|crash points|cuts|restarts|silence|freeze|failover|storm|clients): |^test .* (ok|FAILED)$' |
+        sed -u -E 's/^test .* \.\.\. (interleavings|crash points|cuts|restarts|silence|freeze|failover|storm|clients): /\1: /' ||
         { tail -n 60 "$counts" "$log" >&2; echo "prove: failed: $*; see $counts and $log" >&2; exit 1; }
 }
 
@@ -68,6 +68,7 @@ fi
 # Spin has no way to make a host call fail.
 [ "$RUNTIME" = spin ] || run cargo test -p order-host --profile host --test crash_points --test intake_crash_points -- --nocapture
 [ -z "$liar" ] || run cargo test --test e2e redis_liar
+[ -z "$deep" ] || ORDERS=1000 run scripts/examples.sh -k client_service
 run cargo test --test storm history::
 CUTS=$cuts STORM_SEED=$seed RESTARTS=$restarts SILENCE_SECONDS=$silence FREEZE_SECONDS=$freeze FAILOVERS=$failovers \
     run scripts/storm.sh cuts:: restarts:: silence:: freeze:: failover::
