@@ -30,7 +30,7 @@ newman: ## Run the Postman collection against a local service
 browser: ## Test the pages in headless Chromium; pictures in target/browser/
 	@scripts/browser.sh
 
-contract: ## Lint docs/openapi.yaml and test the service against it with schemathesis
+contract: ## Lint docs/openapi.yaml; test the service against it with a typed client and schemathesis
 	@scripts/contract.sh
 
 examples: ## Test examples/
