@@ -6,7 +6,7 @@ place_order returns or raises Refused. After GaveUp or a crash, place the same o
 
     python3 examples/client.py [KEY]     places and confirms an order at BASE_URL; again with its key, it changes nothing
 """
-import contextlib, email.utils, http.client, json, os, random, re, socket, sys, threading, time, urllib.parse, uuid
+import contextlib, email.utils, http.client, json, logging, os, random, re, socket, sys, threading, time, urllib.parse, uuid
 
 
 class Refused(Exception):
@@ -88,14 +88,14 @@ class Orders:
             left, grown = left - pause - (time.monotonic() - started), min(2 * grown, 10)
             if left <= 0:
                 raise GaveUp(cause, headers.get("Idempotency-Key"))
+            logging.getLogger(__name__).warning("%s; again in %.1f s", cause, pause)
             self.sleep(pause)
 
     def try_once(self, method, path, body, headers, limit):
         until, name = time.monotonic() + limit, f"{self.url.scheme.upper()}Connection"
         connection = getattr(http.client, name)(self.url.netloc, timeout=limit)  # limits each read, `cut` all of them
         connection.connect()
-        cut = threading.Timer(until - time.monotonic(), connection.sock.shutdown, [socket.SHUT_RDWR])
-        cut.start()
+        (cut := threading.Timer(until - time.monotonic(), connection.sock.shutdown, [socket.SHUT_RDWR])).start()
         try:
             connection.request(method, self.url.path.rstrip("/") + path, body, {**headers, **self.authorization})
             answer = connection.getresponse()  # follows no redirect
