@@ -30,10 +30,15 @@ def scripted(*answers):
 class Client:
     """What each language's client has to pass."""
 
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.enterClassContext(Server(None).serving())
+        cls.client = cls.enterClassContext(Driven(cls.language, url=cls.server.url, token="t0ken"))
+
     def drive(self, answering, **options):
-        server = self.enterContext(Server(answering).serving())
-        client = self.enterContext(Driven(self.language, **{"url": server.url, **options}))
-        return server, client
+        """A server that answers so, and a client of it: with options of its own a new one."""
+        self.server.answering, self.server.requests, self.client.pending = answering, [], []
+        return self.server, self.enterContext(Driven(self.language, url=self.server.url, **options)) if options else self.client
 
     def assert_grown(self, pauses, asked=None):
         """Each of them is what was asked for and half to all of a pause that doubles, from a quarter of a second to ten seconds."""
@@ -43,7 +48,7 @@ class Client:
 
     def test_a_retry_has_the_same_key_and_the_same_bytes(self):
         for script in (AGAIN, BROKEN):
-            server, client = self.drive(scripted(*script, answer(201, PLACED)), token="t0ken")
+            server, client = self.drive(scripted(*script, answer(201, PLACED)))
             outcome = client.run(do="place", order=ORDER)
             self.assertEqual(outcome.get("value"), PLACED, outcome)
             self.assertEqual(len(server.requests), len(script) + 1)
@@ -58,7 +63,7 @@ class Client:
             self.assert_grown(outcome["pauses"], [1 if getattr(it, "headers", {}).get("Retry-After") else 0 for it in script])
 
     def test_each_order_has_a_key_of_its_own_unless_one_is_given(self):
-        server, client = self.drive(scripted(answer(201, PLACED)))
+        server, client = self.drive(scripted(answer(201, PLACED)), token=None)
         for key in (None, None, "mine", "mine"):
             client.run(do="place", order=ORDER, key=key)
         keys = [request.headers["Idempotency-Key"] for request in server.requests]
@@ -148,7 +153,7 @@ class Client:
         other = self.enterContext(Server(lambda _: answer(201, PLACED)).serving())
         statuses = [status for status in (300, 301, 302, 303, 307, 308) for _ in range(2)]
         answers = [Answer(status, headers={"Location": f"{other.url}/orders"}) for status in statuses]
-        server, client = self.drive(scripted(*answers), token="t0ken")
+        server, client = self.drive(scripted(*answers))
         for count, status in enumerate(statuses, 1):
             outcome = client.run(**({"do": "place", "order": ORDER} if count % 2 else {"do": "orders"}))
             self.assertEqual((outcome.get("failure"), outcome.get("status")), ("Refused", status), outcome)

@@ -3,9 +3,11 @@
 import importlib.util
 import itertools
 import json
+import logging
 import sys
 import time
 
+logging.disable()
 spec = importlib.util.spec_from_file_location("client", sys.argv[1])
 client = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(client)
