@@ -22,6 +22,7 @@ if [ -z "$BASE_URL" ]; then
     exec scripts/lib/with-service.sh "$PWD/scripts/examples.sh" --with-intake "$@"
 fi
 [ -n "${REDIS_URL:-}" ] || fail "set REDIS_URL, too: where the intake of $BASE_URL listens"
+[ -n "${DATABASE_URL:-}" ] || fail "set DATABASE_URL, too: where $BASE_URL keeps its orders"
 if [ "${1:-}" = --with-intake ]; then
     shift
     # Its own process group: `spin up` is two processes.

@@ -299,3 +299,29 @@ test('each problem has a page that fits and is accessible', async () => {
     await close();
   }
 });
+
+test('the client of examples/ works in a browser: a lost answer is asked for again, and no redirect is followed', async () => {
+  const page = await browser.newPage();
+  await page.route(`${base}/blank`, (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
+  await page.route(`${base}/client.mjs`, (route) => route.fulfill({ contentType: 'text/javascript', path: 'examples/client.mjs' }));
+  await page.route(`${base}/moved/orders`, (route) => route.fulfill({ status: 307, headers: { Location: `${base}/orders` } }));
+  const sent = [];
+  await page.route(`${base}/orders`, async (route) => {
+    sent.push(route.request().headers()['idempotency-key']);
+    if (sent.length > 1) return route.continue();
+    await route.fetch();
+    await route.abort();
+  });
+  await page.goto(`${base}/blank`);
+  const found = await page.evaluate(async () => {
+    const { Orders, Refused } = await import(`${location.origin}/client.mjs`);
+    const order = { customerId: 'c-42', currency: 'RUB', items: [{ sku: 'BOOK-1', quantity: 2, unitAmount: 59900 }] };
+    const { orderId } = await new Orders(location.origin).placeOrder(order);
+    const moved = await new Orders(`${location.origin}/moved`).placeOrder(order).catch((error) => error instanceof Refused);
+    return { orderId, moved };
+  });
+  const listed = await orders(sent[0]);
+  assert.deepEqual([sent.length, new Set(sent).size, found.moved], [2, 1, true]);
+  assert.deepEqual(listed.map(({ orderId }) => orderId), [found.orderId]);
+  await page.close();
+});
