@@ -109,7 +109,7 @@ impl Orders {
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let (mut left, mut grown) = (self.total.as_secs_f64(), 0.25);
         loop {
-            let (started, limit) = (Instant::now(), self.attempt.min(Duration::from_secs_f64(left)));
+            let (started, limit) = (Instant::now(), Duration::from_secs_f64(left.min(self.attempt.as_secs_f64())));
             let attempt =
                 request.try_clone().ok_or(Failure::GaveUp("the request cannot be sent".into()))?.timeout(limit);
             let (cause, asked) = match attempt.send().and_then(read) {
