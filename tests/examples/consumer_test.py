@@ -255,8 +255,10 @@ class Consumer(unittest.TestCase):
         self.assertEqual(feed.tokens, [None])
 
     def test_the_examples_are_short_and_say_how_they_are_used(self):
-        for file in [FILE, FILE.parents[1] / "producer.py"]:
+        folder = FILE.parents[1]
+        for file in [FILE, folder / "producer.py", folder / "client.py", folder / "client.mjs"]:
             self.assertLessEqual(len(file.read_text().splitlines()), 120, file)
+        for file in [FILE, folder / "producer.py"]:
             said = subprocess.run([sys.executable, file, "--help"], capture_output=True, text=True, check=True).stdout
             self.assertIn("usage: ", said)
             self.assertIn("--token", said)
