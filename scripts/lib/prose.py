@@ -18,7 +18,7 @@ COMMENTS = {ending: re.compile(rf"(?:^|\s)(?:{mark})(.*)") for endings, mark in 
     ".rs .mjs .cjs": "//[/!]? ", ".sql .lua": "-- ", ".py": '# |"""', ".sh .yaml .yml .toml .conf .env": "# ", ".patch": "Mutant: ",
 }.items() for ending in endings.split()}
 # Comments that are still to be rewritten.
-UNCHECKED = ("tests/interleavings/", "tests/proxy/", "tests/queues/")
+UNCHECKED = ("tests/interleavings/", "tests/proxy/")
 # What stays out of the prose, and what to write instead.
 INSTEAD = {re.compile(rf"(?<![-\w])({habit})(?![-\w])", re.I): instead for habit, instead in {
     r"(?<!lag )(?<!lags )behind(?! (an?|the)? ?(load balancer|ingress|firewall|gateway|pgbouncer|prox))": "after",

@@ -17,7 +17,7 @@ def event(order_id, version):
 
 
 def settled(events):
-    """The table that a consumer of these has in the end: the newest version of each order."""
+    """The final table of their consumer: the newest version of each order."""
     newest = {}
     for order in sorted((event["data"] for event in events), key=lambda order: order["version"]):
         newest[order["orderId"]] = (order["version"], order["status"])
@@ -44,7 +44,7 @@ def pages_of(events, draw):
 
 
 class Feed:
-    """Serves `pages`, each under its number, and an empty one behind them. `before(number)` may answer instead, or break off."""
+    """Serves `pages`, each under its number, and an empty one after them. `before(number)` may answer instead, or break off."""
 
     def __init__(self, pages, before=lambda number: None):
         self.pages, self.before, self.asked, self.tokens = pages, before, [], []

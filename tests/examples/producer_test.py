@@ -1,4 +1,4 @@
-"""examples/producer.py with a Redis of its own, and with an intake that does what docs/queues.md says."""
+"""examples/producer.py with a Redis of its own, and with an intake that works as in docs/queues.md."""
 
 import contextlib
 import os
