@@ -4,7 +4,7 @@
 //! It keeps nothing itself. Store the key and the order in `pending`, which runs before the first attempt, and delete them
 //! once `place_order` returns or fails with `Refused`. After `GaveUp` or a crash, place the same order with the same key.
 
-use reqwest::{Method, blocking, header::HeaderMap, redirect};
+use reqwest::{Method, blocking, redirect};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -46,15 +46,15 @@ impl Orders {
         let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         (self.pending)(&key, order);
         let headers = [("Idempotency-Key", &*key), ("Content-Type", "application/json")];
-        Ok(self.send(Method::POST, "/orders", order.to_string(), &headers)?.0)
+        Ok(self.send(Method::POST, "/orders", &order.to_string(), &headers)?.0)
     }
 
     /// Returns the changed order, or fails with `Moved`. The version is the key: sending it again is safe.
     pub fn change_order(&self, id: &str, version: u64, status: &str) -> Result<Value, Failure> {
         let (path, version) = (format!("/orders/{id}"), format!("\"{version}\""));
         let headers = [("If-Match", &*version), ("Content-Type", "application/merge-patch+json")];
-        match self.send(Method::PATCH, &path, json!({ "status": status }).to_string(), &headers) {
-            Err(Failure::Refused(412, ..)) => Err(Failure::Moved(self.get(&path)?.0)),
+        match self.send(Method::PATCH, &path, &json!({ "status": status }).to_string(), &headers) {
+            Err(Failure::Refused(412, ..)) => Err(Failure::Moved(self.send(Method::GET, &path, "", &[])?.0)),
             sent => Ok(sent?.0),
         }
     }
@@ -64,15 +64,18 @@ impl Orders {
         let escape = |value| percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
         let first: String = filters.iter().map(|(name, value)| format!("&{name}={}", escape(value))).collect();
         let mut next = Some(first.clone());
-        let pages = std::iter::from_fn(move || match self.get(&format!("/orders?limit=100{}", next.take()?)) {
-            Ok((page, _)) => {
-                next = page.get("nextCursor").and_then(Value::as_str).map(|cursor| format!("{first}&cursor={cursor}"));
-                let orders = page.get("orders").and_then(Value::as_array);
-                Some(orders.into_iter().flatten().cloned().map(Ok).collect())
-            }
-            Err(failure) => Some(vec![Err(failure)]),
+        let pages = std::iter::from_fn(move || {
+            let page = self.send(Method::GET, &format!("/orders?limit=100{}", next.take()?), "", &[]);
+            let cursor = page.as_ref().ok().and_then(|(page, ..)| page.get("nextCursor")?.as_str());
+            next = cursor.map(|cursor| format!("{first}&cursor={cursor}"));
+            Some(page)
         });
-        pages.flatten() // an empty page need not be the last one
+        pages.flat_map(|page| match page {
+            Ok((page, ..)) => {
+                page.get("orders").into_iter().flat_map(Value::as_array).flatten().cloned().map(Ok).collect()
+            }
+            Err(failure) => vec![Err(failure)],
+        }) // an empty page need not be the last one
     }
 
     /// Each page of the feed with the cursor after it, without end; an empty page is up to date. Keep both together.
@@ -81,46 +84,35 @@ impl Orders {
         let (mut query, mut pause) = (after.map(|after| format!("&after={after}")).unwrap_or_default(), 0.0);
         std::iter::from_fn(move || {
             (self.sleep)(Duration::from_secs_f64(pause));
-            Some(self.get(&format!("/events?limit=100{query}")).map(|(page, headers)| {
-                pause = if page == json!([]) { retry_after(&headers).max(1.0) } else { 0.0 };
+            Some(self.send(Method::GET, &format!("/events?limit=100{query}"), "", &[]).map(|(page, link, asked)| {
+                pause = if page == json!([]) { f64::max(asked, 1.0) } else { 0.0 };
                 // Not the whole link, which may lead the token elsewhere.
-                let after =
-                    header(&headers, "Link").split("after=").nth(1).and_then(|rest| rest.split(['&', '>']).next());
-                query = format!("&after={}", after.unwrap_or_default());
-                (page, after.unwrap_or_default().to_owned())
+                let after = link.split("after=").nth(1).unwrap_or_default();
+                let cursor = after.split(['&', '>']).next().unwrap_or_default();
+                query = format!("&after={cursor}");
+                (page, cursor.to_owned())
             }))
         })
     }
 
-    fn get(&self, path: &str) -> Result<(Value, HeaderMap), Failure> {
-        self.send(Method::GET, path, String::new(), &[])
-    }
-
-    /// Sends the same bytes until an answer settles it.
-    fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: String,
-        headers: &[(&str, &str)],
-    ) -> Result<(Value, HeaderMap), Failure> {
-        let request = self.http.request(method, self.url.trim_end_matches('/').to_owned() + path).body(body);
+    /// Sends the same bytes until an answer settles it. Returns its JSON, its Link and its Retry-After.
+    fn send(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let request = self.http.request(method, self.url.trim_end_matches('/').to_owned() + path).body(body.to_owned());
         let request = if self.token.is_empty() { request } else { request.bearer_auth(&self.token) };
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let (mut left, mut grown) = (self.total.as_secs_f64(), 0.25);
         loop {
             let (started, limit) = (Instant::now(), Duration::from_secs_f64(left.min(self.attempt.as_secs_f64())));
-            let attempt =
-                request.try_clone().ok_or(Failure::GaveUp("the request cannot be sent".into()))?.timeout(limit);
-            let (cause, asked) = match attempt.send().and_then(read) {
-                Ok((200..300, answer @ (Value::Array(_) | Value::Object(_)), headers)) => return Ok((answer, headers)),
-                Ok((status, problem, headers)) => {
+            let attempt = request.try_clone().ok_or_else(|| Failure::GaveUp("this cannot be sent".to_owned()))?;
+            let (cause, asked) = match attempt.timeout(limit).send().and_then(read) {
+                Ok((200..300, (answer, link, asked))) if !answer.is_null() => return Ok((answer, link, asked)),
+                Ok((status, (problem, _, asked))) => {
                     let kind = problem.get("type").and_then(Value::as_str).unwrap_or("about:blank");
                     let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
                     if matches!(status, 300..=407 | 409..=428 | 430..500) && kind != "idempotency-key-in-use" {
                         return Err(Failure::Refused(status, kind, problem));
                     }
-                    (format!("{status} {kind}"), retry_after(&headers))
+                    (format!("{status} {kind}"), asked)
                 }
                 Err(error) => (format!("{error:?}"), 0.0), // no answer, or a cut one
             };
@@ -134,18 +126,14 @@ impl Orders {
     }
 }
 
-fn read(answer: blocking::Response) -> reqwest::Result<(u16, Value, HeaderMap)> {
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    Ok((status, serde_json::from_str(&answer.text()?).unwrap_or_default(), headers))
-}
+type Answer = (Value, String, f64);
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// In seconds, from a number or a date.
-fn retry_after(headers: &HeaderMap) -> f64 {
-    let (asked, now) = (header(headers, "Retry-After"), SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
-    let until = chrono::DateTime::parse_from_rfc2822(asked).map_or(0, |date| date.timestamp());
-    asked.parse::<u32>().map_or((until as f64 - now.as_secs_f64()).max(0.0), f64::from)
+fn read(answer: blocking::Response) -> reqwest::Result<(u16, Answer)> {
+    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (status, link, asked) = (answer.status().as_u16(), header("Link"), header("Retry-After"));
+    // In seconds, from a number or a date.
+    let until = chrono::DateTime::parse_from_rfc2822(&asked).map_or(0, |date| date.timestamp()) as f64;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
+    let asked = asked.parse::<u32>().map_or((until - now).max(0.0), f64::from);
+    Ok((status, (serde_json::from_str(&answer.text()?).unwrap_or_default(), link, asked)))
 }
