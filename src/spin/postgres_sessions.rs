@@ -19,9 +19,6 @@ use crate::stores::StoreError;
 
 /// How long a session is kept, from its first statement on. A take of another instance waits no longer than this and the
 /// statement that then still runs.
-///
-/// A take does not show whether it waited for a free session: a new connection and a busy machine take as long. So a session
-/// is kept even if the pool is crowded.
 const KEPT: Duration = Duration::from_millis(50);
 
 /// SQLSTATE of a write in a session that has become read-only: its server was demoted or set to read-only.
@@ -54,10 +51,14 @@ pub enum Kept {
     Avoid,
 }
 
-/// A session, and whether its time is over.
+/// A session of this instance.
 struct Session {
     connection: Connection,
-    is_over: Rc<Cell<bool>>,
+    taken: Instant,
+    /// How long the take took.
+    waited: Duration,
+    /// Once it was kept: whether its time is over.
+    is_over: Option<Rc<Cell<bool>>>,
 }
 
 thread_local! {
@@ -118,7 +119,7 @@ impl Database<'_> {
             let was_kept = session.is_some();
             let taken = match session.take() {
                 Some(session) => session,
-                None => Session::new(self.connection().await.map_err(Failure::Host)?),
+                None => self.session().await.map_err(Failure::Host)?,
             };
             match statement(&taken.connection).await {
                 Ok(value) => {
@@ -136,6 +137,13 @@ impl Database<'_> {
         }
     }
 
+    async fn session(&self) -> Result<Session, Error> {
+        let asked = Instant::now();
+        let connection = self.connection().await?;
+        let taken = Instant::now();
+        Ok(Session { connection, taken, waited: taken - asked, is_over: None })
+    }
+
     /// One session. The host has a pool for each address and authority.
     async fn connection(&self) -> Result<Connection, Error> {
         let address = &self.0.pg_address;
@@ -147,26 +155,36 @@ impl Database<'_> {
 }
 
 impl Session {
-    /// A session that was taken just now.
-    fn new(connection: Connection) -> Self {
+    /// Keeps the session for the instance's next statement, unless its time is over, another one is kept or the pool is
+    /// crowded. A free session takes one round trip and a statement at least two, so a longer take has waited for another
+    /// instance, or for a new connection.
+    fn keep(mut self) {
+        let must_go = match &self.is_over {
+            Some(is_over) => is_over.get(),
+            None => self.waited > self.taken.elapsed(),
+        };
+        if must_go || SESSION.with_borrow(Option::is_some) {
+            return;
+        }
+        if self.is_over.is_none() {
+            self.is_over = Some(Self::end_in_a_moment());
+        }
+        SESSION.set(Some(self));
+    }
+
+    /// Becomes true after [`KEPT`], and the session is then given back.
+    fn end_in_a_moment() -> Rc<Cell<bool>> {
         let is_over = Rc::new(Cell::new(false));
         let over = is_over.clone();
         wit_bindgen::spawn(async move {
             let now = Instant::now();
             _ = RequestClock::from(now).until(now + KEPT, pending::<()>()).await;
             over.set(true);
-            SESSION.with_borrow_mut(|kept| _ = kept.take_if(|session| session.is_over.get()));
+            SESSION.with_borrow_mut(|kept| {
+                kept.take_if(|session| session.is_over.as_ref().is_some_and(|is_over| is_over.get()));
+            });
         });
-        Self { connection, is_over }
-    }
-
-    /// Keeps the session for the instance's next statement, unless its time is over or another one is kept.
-    fn keep(self) {
-        SESSION.with_borrow_mut(|kept| {
-            if kept.is_none() && !self.is_over.get() {
-                *kept = Some(self);
-            }
-        });
+        is_over
     }
 }
 

@@ -6,11 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::host::until_waiting;
 use super::installations::Database;
 use super::support::*;
 
-/// More than the pool holds, which is 64 as in Spin.
-const REQUESTS: usize = 64 + 16;
+/// The size of the host's pool, as in Spin.
+const POOL: usize = 64;
+/// More than the pool has sessions.
+const REQUESTS: usize = POOL + 16;
 
 /// What all clients of a Redis have sent.
 #[derive(Default)]
@@ -93,6 +96,34 @@ async fn a_kept_session_is_given_back_after_a_moment() {
         assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
         until_a_session_is_over(&app).await;
         assert_eq!(takes_of_a_create(&app).await, 1, "the session was kept");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_others_wait_for_is_not_kept() {
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "60000")]).await;
+    let mut orders = Vec::new();
+    for _ in 0..POOL {
+        orders.push(app.place(&fresh_key(), ORDER).await.header("location").to_owned());
+    }
+    let ids: Vec<_> = orders.iter().map(|location| format!("'{}'", &location["/orders/".len()..])).collect();
+    let holder = owner().await;
+    let lock = format!("BEGIN; SELECT FROM orders WHERE order_id IN ({}) FOR UPDATE", ids.join(","));
+    holder.batch_execute(&lock).await.unwrap();
+    // Each has a session of its own: all that the pool has.
+    let changes: Vec<_> =
+        orders.iter().map(|location| tokio::spawn(app.change(location, "\"1\"", "confirmed"))).collect();
+    until_waiting(POOL, &holder).await;
+    let waiting = tokio::spawn(answered(app.post(&fresh_key(), ORDER)));
+    // Much longer than its statement takes.
+    for _ in 0..10 {
+        until_a_session_is_over(&app).await;
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(waiting.await.unwrap().0, 201);
+    assert_eq!(takes_of_a_create(&app).await, 1, "the session was kept");
+    for change in changes {
+        assert_eq!(change.await.unwrap().status, 200);
     }
 }
 

@@ -183,7 +183,7 @@ async fn http2_is_served_to_whoever_begins_with_it() {
 }
 
 /// Waits until `count` statements wait for the lock of `holder`, and returns their processes.
-async fn until_waiting(count: usize, holder: &tokio_postgres::Client) -> Vec<i32> {
+pub async fn until_waiting(count: usize, holder: &tokio_postgres::Client) -> Vec<i32> {
     let (superuser, started) = (superuser().await, Instant::now());
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let sql = "SELECT pid FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
