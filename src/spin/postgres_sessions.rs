@@ -37,7 +37,10 @@ pub struct PostgresSessions<'a> {
 }
 
 /// The host's database. Only [`PostgresSessions::run`] gives it out, so that no statement is without a deadline.
-pub struct Database<'a>(&'a Settings);
+pub struct Database<'a> {
+    settings: &'a Settings,
+    clock: &'a RequestClock,
+}
 
 /// Whether a statement may use the kept session, which may have been lost since its last statement. If it is lost while the
 /// statement runs, the statement may have been committed.
@@ -78,13 +81,22 @@ impl<'a> PostgresSessions<'a> {
 
     /// Runs `work`, which is one call to the store, within the deadline.
     pub async fn run<T>(&self, work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (result, took) = self.clock.within(self.settings.pg_deadline, work(&Database(self.settings))).await;
+        let (result, took) = self
+            .clock
+            .within(self.settings.pg_deadline, work(&Database { settings: self.settings, clock: self.clock }))
+            .await;
         self.spent.set(self.spent.get() + took);
         result.unwrap_or(Err(Failure::Late(self.settings.pg_deadline.as_millis())))
     }
 }
 
 impl Database<'_> {
+    /// The result of a statement that can be tried in another way, or `None` after three quarters of the deadline, by when
+    /// PostgreSQL has ended a wait for a lock. So a connection that has become silent costs no request.
+    pub async fn while_time_is_left<T>(&self, statement: impl Future<Output = T>) -> Option<T> {
+        self.clock.until(self.clock.read_at() + self.settings.pg_deadline * 3 / 4, statement).await
+    }
+
     /// Runs a statement for its row count, which costs less than rows do.
     pub async fn execute(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<u64, Failure> {
         self.on_a_session(kept, async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
@@ -121,7 +133,11 @@ impl Database<'_> {
                 Some(session) => session,
                 None => self.session().await.map_err(Failure::Host)?,
             };
-            match statement(&taken.connection).await {
+            let result = match was_kept {
+                true => self.while_time_is_left(statement(&taken.connection)).await,
+                false => Some(statement(&taken.connection).await),
+            };
+            match result.unwrap_or_else(|| Err(Error::Other("no answer on the kept session".into()))) {
                 Ok(value) => {
                     taken.keep();
                     return Ok(value);
@@ -146,8 +162,8 @@ impl Database<'_> {
 
     /// One session. The host has a pool for each address and authority.
     async fn connection(&self) -> Result<Connection, Error> {
-        let address = &self.0.pg_address;
-        let Some(pem) = &self.0.pg_ca else { return Connection::open_async(address.clone()).await };
+        let address = &self.settings.pg_address;
+        let Some(pem) = &self.settings.pg_ca else { return Connection::open_async(address.clone()).await };
         let builder = ConnectionBuilder::new(address);
         builder.set_ca_root(pem)?;
         builder.build_async().await

@@ -99,32 +99,39 @@ async fn a_kept_session_is_given_back_after_a_moment() {
     }
 }
 
+/// A repeat that Redis does not know takes two statements: the second has a session of its own if the first had to wait.
 #[tokio::test]
 async fn a_session_that_others_wait_for_is_not_kept() {
     let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "60000")]).await;
-    let mut orders = Vec::new();
+    let (key, mut orders) = (fresh_key(), Vec::new());
+    let first = app.place(&key, ORDER).await;
     for _ in 0..POOL {
         orders.push(app.place(&fresh_key(), ORDER).await.header("location").to_owned());
     }
+    app.redis.refuse();
     let ids: Vec<_> = orders.iter().map(|location| format!("'{}'", &location["/orders/".len()..])).collect();
     let holder = owner().await;
     let lock = format!("BEGIN; SELECT FROM orders WHERE order_id IN ({}) FOR UPDATE", ids.join(","));
     holder.batch_execute(&lock).await.unwrap();
     // Each has a session of its own: all that the pool has.
-    let changes: Vec<_> =
-        orders.iter().map(|location| tokio::spawn(app.change(location, "\"1\"", "confirmed"))).collect();
-    until_waiting(POOL, &holder).await;
-    let waiting = tokio::spawn(answered(app.post(&fresh_key(), ORDER)));
+    let change = |location: &String| tokio::spawn(app.change(location, "\"1\"", "confirmed"));
+    let changes: Vec<_> = orders.iter().map(change).collect();
+    let waiting = until_waiting(POOL, &holder).await;
+    let before = app.postgres.takes();
+    let repeat = app.post(&key, ORDER);
+    let repeat = tokio::spawn(async move { Answer::of(repeat.send().await.unwrap(), ORDER).await });
     // Much longer than its statement takes.
     for _ in 0..10 {
         until_a_session_is_over(&app).await;
     }
-    holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(waiting.await.unwrap().0, 201);
-    assert_eq!(takes_of_a_create(&app).await, 1, "the session was kept");
+    // A change that fails keeps no session.
+    superuser().await.execute("SELECT pg_cancel_backend(pid) FROM unnest($1::int[]) pid", &[&waiting]).await.unwrap();
+    repeat.await.unwrap().assert_replay_of(&first);
+    assert_eq!(app.postgres.takes() - before, 2, "the session was kept");
     for change in changes {
-        assert_eq!(change.await.unwrap().status, 200);
+        assert_eq!(change.await.unwrap().status, 503);
     }
+    holder.batch_execute("ROLLBACK").await.unwrap();
 }
 
 /// The test uses reads, since creates share a session.
