@@ -1,13 +1,18 @@
 //! The schema itself, in separate databases: what stamps a change, what changes the feed's epoch, which schema is used.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
 use order::client::ClientName;
 use order::idempotency::Fingerprint;
+use order::order::{Order, Status};
 use order::settings::Settings;
-use order::stores::{OrderStore, Placement, StoreError};
+use order::stores::{Filter, OrderStore, Placement, Snapshot, StoreError, Sweep};
 use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 
-use super::laws::{fresh_client, key, orders};
+use super::laws::{at, fresh_client, key, orders, record_of};
 use super::postgres_orders::PostgresOrders;
 use super::real::variable;
 
@@ -59,9 +64,14 @@ impl Database {
 
     /// Returns its output.
     async fn migrate(&self) -> String {
+        self.migrate_by(Path::new("migrations")).await
+    }
+
+    async fn migrate_by(&self, folder: &Path) -> String {
         let url = environment("DATABASE_URL");
         let url = format!("{}/{}", url.rsplit_once('/').unwrap().0, self.name);
-        let output = Command::new("scripts/migrate.sh").env("DATABASE_URL", url).output().await.unwrap();
+        let settings = [("DATABASE_URL", OsStr::new(&url)), ("MIGRATIONS_DIR", folder.as_os_str())];
+        let output = Command::new("scripts/migrate.sh").envs(settings).output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -173,4 +183,77 @@ async fn the_migration_and_the_service_use_the_schema_public() {
     assert_eq!(store.check().await, Ok(()));
     place(&store, &fresh_client()).await;
     database.drop().await;
+}
+
+/// The statements of the service, over the example in examples/partitions/.
+#[tokio::test]
+async fn orders_in_partitions_by_client_need_no_other_statement() {
+    let (database, clients) = (Database::migrated().await, [(); 9].map(|()| fresh_client()));
+    let store = database.orders();
+    let old = orders::<9>();
+    let place = async |client: &ClientName, name: &str, order: &Order| {
+        store.place(client, &key(name), Fingerprint::of(&order.placed), order).await
+    };
+    for (client, order) in clients.iter().zip(&old) {
+        assert_eq!(place(client, "k", order).await, Ok(Placement::Placed));
+    }
+    let owner = database.owner().await;
+    let stamps = "SELECT string_agg(changed_xid::text, ' ' ORDER BY client) FROM orders";
+    let stamps_before: String = owner.query_one(stamps, &[]).await.unwrap().get(0);
+
+    let folder = std::env::temp_dir().join(&database.name);
+    fs::create_dir(&folder).unwrap();
+    for source in ["migrations", "examples/partitions"] {
+        for file in fs::read_dir(source).unwrap().map(|file| file.unwrap().path()) {
+            fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let said = database.migrate_by(&folder).await;
+    assert!(said.contains("partition_orders"), "{said}");
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(
+        owner.query_one(stamps, &[]).await.unwrap().get::<_, String>(0),
+        stamps_before,
+        "the copy changed nothing"
+    );
+    let partitions = "SELECT count(DISTINCT tableoid) FROM orders";
+    assert!(owner.query_one(partitions, &[]).await.unwrap().get::<_, i64>(0) > 1);
+
+    let service = store.session().await.unwrap();
+    for file in fs::read_dir("src/spin/sql").unwrap().map(|file| file.unwrap().path()) {
+        let prepared = service.prepare(&fs::read_to_string(&file).unwrap()).await;
+        assert!(prepared.is_ok(), "{}: {prepared:?}", file.display());
+    }
+    assert_eq!(store.check().await, Ok(()));
+    let new = orders::<9>();
+    for (at_client, client) in clients.iter().enumerate() {
+        let (first, second) = (&old[at_client], &new[at_client]);
+        assert_eq!(place(client, "k", second).await, Ok(Placement::KeyTaken), "the key of before");
+        assert_eq!(store.find_by_key(client, &key("k")).await, Ok(record_of(first)));
+        assert_eq!(place(client, "l", second).await, Ok(Placement::Placed));
+        let changed = store.change(client, first.id, &[1], Status::Confirmed, at(1000)).await.unwrap().unwrap();
+        let page = store.list(client, &Filter::default(), 100).await.unwrap().orders;
+        assert_eq!(page.iter().map(|order| order.id).max(), Some(second.id.max(first.id)));
+        let sweep = Sweep { done: Snapshot::BEGINNING, begun: None };
+        let events = store.events(client, &sweep, 100).await.unwrap().events;
+        let events: Vec<_> = events.iter().map(|event| (event.order.id, event.order.version)).collect();
+        assert_eq!(events, [(second.id, 1), (changed.id, 2)]);
+    }
+    assert_stamped_and_noticed(&database, &store).await;
+    database.drop().await;
+}
+
+/// Each partition's trigger fires for every writer, and readiness looks at each partition.
+async fn assert_stamped_and_noticed(database: &Database, store: &PostgresOrders) {
+    let worker = database.superuser().await;
+    worker.batch_execute("SET session_replication_role = replica").await.unwrap();
+    worker.batch_execute("UPDATE orders SET changed_xid = '9000000000000'").await.unwrap();
+    assert!(worker.query_one(IS_STAMPED, &[]).await.unwrap().get::<_, bool>(0));
+    let ahead =
+        "ALTER TABLE orders DISABLE TRIGGER orders_stamp_change; UPDATE orders SET changed_xid = '9000000000000';
+        ALTER TABLE orders ENABLE ALWAYS TRIGGER orders_stamp_change";
+    database.owner().await.batch_execute(ahead).await.unwrap();
+    let missed = "SELECT count(*) FROM (SELECT client FROM orders EXCEPT SELECT client FROM orders_ahead) AS missed";
+    assert_eq!(worker.query_one(missed, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert!(store.check().await.is_err());
 }
