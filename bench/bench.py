@@ -68,6 +68,43 @@ def wrk(url, mode, clients, seconds, prefix="fixed-"):
     return json.loads(out.splitlines()[-1])
 
 
+def pgbench(clients, seconds, database="orders", client="''", mode="prepared"):
+    """The service's insert, prepared once per session, or with `extended` each time. `client` is an expression."""
+    sql = (ROOT / "src" / "spin" / "sql" / "place_order.sql").read_text()
+    now_ms = "(extract(epoch FROM clock_timestamp()) * 1000)"
+    values = {
+        "$1::": f"encode(set_byte(substring(int8send({now_ms}::bigint) FROM 3) || "
+                "substring(uuid_send(gen_random_uuid()) FROM 7), 6, 112), 'hex')::",
+        "$2::": "gen_random_uuid()::",
+        "$3::": "'\\x" + "5a" * 32 + "'::",
+        "$4::": "'c-' || (random() * 9999)::int::",
+        "$5::": "'RUB'::",
+        "$6::": '\'[{"sku": "BOOK-1", "quantity": 2, "unitAmount": 59900}, '
+                '{"sku": "PEN-7", "quantity": 1, "unitAmount": 9900}]\'::',
+        "$7::": "'leave at the door'::",
+        "$8::": "129700::",
+        "$9::": f"{now_ms}::",
+        "$10::": f"{client}::",
+    }
+    for parameter, value in values.items():
+        sql = sql.replace(parameter, value)
+    script = BUILD / "insert.sql"
+    script.write_text(sql.strip() + ";\n")
+    service = {"PGHOST": "127.0.0.1", "PGPORT": os.environ["PG_PORT"], "PGUSER": os.environ["SPIN_VARIABLE_PG_USER"],
+               "PGPASSWORD": os.environ["SPIN_VARIABLE_PG_PASSWORD"]}
+    latencies = BUILD / "pgbench"
+    out = run(os.environ["PGBENCH"], "-n", "-M", mode, "-c", str(clients), "-j", "1", "-T", str(seconds),
+              "-f", str(script), "-l", "--log-prefix", str(latencies), database, env={**os.environ, **service})
+    times = []
+    for log in BUILD.glob("pgbench.*"):
+        times.extend(int(line.split()[2]) / 1000 for line in log.read_text().splitlines())
+        log.unlink()
+    times.sort()
+    rate = float(re.search(r"tps = ([\d.]+)", out).group(1))
+    return {"requests": len(times), "seconds": len(times) / rate, "p50_ms": times[len(times) // 2],
+            "p99_ms": times[len(times) * 99 // 100], "max_ms": times[-1], "errors": 0, "wrong": 0}
+
+
 class Bench:
     def __init__(self, args):
         self.args = args
@@ -137,7 +174,7 @@ class Bench:
     def ceiling(self, name, clients, round_number):
         processes = {"redis": self.stores.redis_pid(), "postgres": self.stores.pg_pid()}
         before = {each: proc.cpu_seconds(pid) for each, pid in processes.items()}
-        cell = (self.redis_ceiling if name == "redis" else self.pg_ceiling)(clients)
+        cell = self.redis_ceiling(clients) if name == "redis" else pgbench(clients, self.args.seconds)
         cpu = {each: proc.cpu_seconds(pid) - before[each] for each, pid in processes.items()}
         mode = "replay" if name == "redis" else "create"
         self.book(cell, "main", name, mode, clients, round_number, {name: cpu[name]}, {})
@@ -151,42 +188,6 @@ class Bench:
         _, rate, _, _, p50, _, p99, highest = [field.strip('"') for field in out.splitlines()[-1].split('",')]
         return {"requests": requests, "seconds": requests / float(rate), "p50_ms": float(p50), "p99_ms": float(p99),
                 "max_ms": float(highest), "errors": 0, "wrong": 0}
-
-    def pg_ceiling(self, clients):
-        """The service's insert, prepared once per session."""
-        sql = (ROOT / "src" / "spin" / "sql" / "place_order.sql").read_text()
-        now_ms = "(extract(epoch FROM clock_timestamp()) * 1000)"
-        values = {
-            "$1::": f"encode(set_byte(substring(int8send({now_ms}::bigint) FROM 3) || "
-                    "substring(uuid_send(gen_random_uuid()) FROM 7), 6, 112), 'hex')::",
-            "$2::": "gen_random_uuid()::",
-            "$3::": "'\\x" + "5a" * 32 + "'::",
-            "$4::": "'c-' || (random() * 9999)::int::",
-            "$5::": "'RUB'::",
-            "$6::": '\'[{"sku": "BOOK-1", "quantity": 2, "unitAmount": 59900}, '
-                    '{"sku": "PEN-7", "quantity": 1, "unitAmount": 9900}]\'::',
-            "$7::": "'leave at the door'::",
-            "$8::": "129700::",
-            "$9::": f"{now_ms}::",
-            "$10::": "''::",
-        }
-        for parameter, value in values.items():
-            sql = sql.replace(parameter, value)
-        script = BUILD / "insert.sql"
-        script.write_text(sql.strip() + ";\n")
-        service = {"PGHOST": "127.0.0.1", "PGPORT": os.environ["PG_PORT"], "PGUSER": os.environ["SPIN_VARIABLE_PG_USER"],
-                   "PGPASSWORD": os.environ["SPIN_VARIABLE_PG_PASSWORD"]}
-        latencies = BUILD / "pgbench"
-        out = run(os.environ["PGBENCH"], "-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", str(self.args.seconds),
-                  "-f", str(script), "-l", "--log-prefix", str(latencies), "orders", env={**os.environ, **service})
-        times = []
-        for log in BUILD.glob("pgbench.*"):
-            times.extend(int(line.split()[2]) / 1000 for line in log.read_text().splitlines())
-            log.unlink()
-        times.sort()
-        rate = float(re.search(r"tps = ([\d.]+)", out).group(1))
-        return {"requests": len(times), "seconds": len(times) / rate, "p50_ms": times[len(times) // 2],
-                "p99_ms": times[len(times) * 99 // 100], "max_ms": times[-1], "errors": 0, "wrong": 0}
 
     # ---- phases
 

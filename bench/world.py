@@ -80,19 +80,23 @@ class Stores:
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", "postgres")
         self.sql(f"CREATE DATABASE {name} TEMPLATE orders OWNER orders_owner", "postgres")
         self.sql(f"GRANT CONNECT ON DATABASE {name} TO orders_service", "postgres")
-        self.sql(
-            f"""INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
-                                    total_amount, created_at, updated_at)
-                SELECT encode(set_byte(substring(int8send(extract(epoch FROM placed)::bigint * 1000) FROM 3)
-                              || substring(uuid_send(gen_random_uuid()) FROM 7), 6, 112), 'hex')::uuid,
-                       gen_random_uuid()::text, sha256(n::text::bytea), 'c-' || n % 10000, 'RUB',
-                       '{json.dumps(ORDER["items"])}', 'leave at the door', 129700, placed, placed
-                FROM generate_series(1, {rows}) n, LATERAL (SELECT now() - ({rows} - n) * interval '1 second') t(placed)""",
-            name,
-        )
+        self.fill(name, rows)
         self.sql("VACUUM ANALYZE orders", name)
         self.sql("CHECKPOINT", name)
         return name
+
+    def fill(self, name, rows, client="''"):
+        """`client` is an expression of the number n."""
+        self.sql(
+            f"""INSERT INTO orders (order_id, idempotency_key, fingerprint, customer_id, currency, items, comment,
+                                    total_amount, created_at, updated_at, client)
+                SELECT encode(set_byte(substring(int8send(extract(epoch FROM placed)::bigint * 1000) FROM 3)
+                              || substring(uuid_send(gen_random_uuid()) FROM 7), 6, 112), 'hex')::uuid,
+                       gen_random_uuid()::text, sha256(n::text::bytea), 'c-' || n % 10000, 'RUB',
+                       '{json.dumps(ORDER["items"])}', 'leave at the door', 129700, placed, placed, {client}
+                FROM generate_series(1, {rows}) n, LATERAL (SELECT now() - ({rows} - n) * interval '1 second') t(placed)""",
+            name,
+        )
 
     def drop_database(self, name):
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", "postgres")

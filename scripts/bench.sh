@@ -5,6 +5,8 @@
 # `scripts/bench.sh calls`: which calls the component makes to the host for one request (bench/calls.py);
 # `scripts/bench.sh memory`: how much memory the host uses with many clients (bench/memory.py);
 # `scripts/bench.sh stream`: orders through the stream, compared with HTTP (bench/stream.py);
+# `scripts/bench.sh partitions`: orders in one table and in partitions by client (bench/partitions.py);
+# `scripts/bench.sh size`: what an order costs in bytes and processor time, and what a rate of orders needs (bench/size.py);
 # `scripts/bench.sh slow`: how clients that stall or read slowly affect the others (bench/slow.py).
 # It has its own stores in .local/bench, durable as in production, and stops them at the end.
 set -euo pipefail
@@ -15,7 +17,7 @@ fail() { echo "bench: $*" >&2; exit 1; }
 
 program=bench/bench.py
 case ${1:-} in
-    anatomy | calls | instructions | memory | stream | slow) program=bench/$1.py; shift ;;
+    anatomy | calls | instructions | memory | partitions | size | slow | stream) program=bench/$1.py; shift ;;
 esac
 for argument in "$@"; do
     case $argument in -h | --help) exec python3 "$program" --help ;; esac
