@@ -300,6 +300,38 @@ contains_not "$renamed" "${first##* }"
 equal "$(with_prefix order-2)" "201 true 200 ${renamed##* }"
 equal "$(sql orders "SELECT count(*) FROM orders WHERE idempotency_key = 'restored'")" 1
 
+begin "a move of a client keeps no part of a copy, and deletes nothing that the new cell lacks"
+for cell in cell_one cell_two; do
+    create "$cell"
+    done_by migrate "$cell"
+done
+sql cell_one "INSERT INTO orders (order_id, client, idempotency_key, fingerprint, customer_id, currency, items, total_amount, created_at, updated_at)
+    SELECT gen_random_uuid(), client, 'k', sha256(''), 'c', 'RUB', '[1]', 1, now(), now() FROM unnest(ARRAY['web', 'web-2', 'shop']) AS client"
+# Copies nothing, and reports no error.
+mkdir "$ORDER_LOCAL_DIR/cut"
+psql=$(command -v psql)
+printf '#!/bin/sh\ncase "$*" in *"TO STDOUT"*) ;; *) exec %s "$@" ;; esac\n' "$psql" >"$ORDER_LOCAL_DIR/cut/psql"
+chmod +x "$ORDER_LOCAL_DIR/cut/psql"
+move() { FROM_DATABASE_URL=$url/cell_one TO_DATABASE_URL=$url/cell_two scripts/move-client.sh "$@"; }
+orders_in() { sql "$1" "SELECT coalesce(string_agg(client, ' ' ORDER BY client), 'none') FROM orders"; }
+refused move stop "web' OR true"
+contains "$said" "not a client's name"
+refused move copy web
+contains "$said" "run stop first"
+done_by move stop web
+refused sql cell_one "UPDATE orders SET status = 'confirmed' WHERE client = 'web'"
+contains "$said" "the client web is being moved to another cell"
+sql cell_one "UPDATE orders SET status = 'confirmed' WHERE client <> 'web'"
+PATH=$ORDER_LOCAL_DIR/cut:$PATH refused move copy web
+contains "$said" "the copy differs, and was not kept"
+refused move drop web
+contains "$said" "the new cell lacks orders"
+equal "$(orders_in cell_one), $(orders_in cell_two)" 'shop web web-2, none'
+for _ in 1 2; do done_by move copy web; done
+equal "$(orders_in cell_one), $(orders_in cell_two)" 'shop web web-2, web'
+done_by move drop web
+equal "$(orders_in cell_one), $(orders_in cell_two)" 'shop web-2, web'
+
 begin "a BASE_URL may end in a slash"
 scripts/lib/npm.sh
 log=$ORDER_LOCAL_DIR/requests

@@ -6,7 +6,7 @@ use super::installations::Database;
 use super::support::*;
 
 /// An entry of the setting `clients`.
-fn entry(name: &str, token: &str) -> String {
+pub fn entry(name: &str, token: &str) -> String {
     let digest: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{name}:{digest}")
 }
