@@ -31,10 +31,11 @@ def main(checkout, kubectl):
             bundles[overlay, added] = load_with(kubectl, deploy / "overlays" / overlay, added, overlay == OVERLAYS[0])
             found = complaints(bundles[overlay, added], project)
             failures += [f"{name}: {rule}: {text}" for rule, text in found]
-    others = sorted(file.parent for kind in ("examples", "overlays") for file in deploy.glob(f"{kind}/*/kustomization.yaml"))
+    others = sorted(file.parent for kind in ("examples", "overlays") for file in deploy.glob(f"{kind}/**/kustomization.yaml"))
     for folder in (one for one in others if one.name not in OVERLAYS):
-        bundles[folder.name, ()] = load(kubectl, folder)
-        failures += [f"{folder.name}: {rule}: {text}" for rule, text in complaints(bundles[folder.name, ()], project)]
+        name = "/".join(folder.relative_to(deploy).parts[1:])
+        bundles[name, ()] = load(kubectl, folder)
+        failures += [f"{name}: {rule}: {text}" for rule, text in complaints(bundles[name, ()], project)]
     things = sum(len(bundle.things) for bundle in bundles.values())
     print(f"verify-deploy: {len(bundles)} bundles of {things} objects checked by {len(RULES)} rules")
 

@@ -37,13 +37,13 @@ def _fault(name, equals, value, wanted):
     if re.search("[\"'`]", value):
         return "is quoted, and the quotes would be part of it; write only the value"
     if name == "CLIENTS":
-        return _clients_fault(value)
+        return clients_fault(value)
     if not re.fullmatch("[A-Za-z0-9]+", value):
         return "is empty" if not value else "contains something other than letters and digits"
     return None
 
 
-def _clients_fault(value):
+def clients_fault(value):
     digests = set()
     for number, entry in enumerate(re.findall("[^ \t]+", value), start=1):
         parts = CLIENT.fullmatch(entry)
