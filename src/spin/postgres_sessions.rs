@@ -5,7 +5,6 @@
 //! could stop the service.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -193,8 +192,8 @@ impl Session {
         let is_over = Rc::new(Cell::new(false));
         let over = is_over.clone();
         wit_bindgen::spawn(async move {
-            let now = Instant::now();
-            _ = RequestClock::from(now).until(now + KEPT, pending::<()>()).await;
+            // Not the instance's timer: with it, in three of eight runs, more than 1 % of the creates of 16 clients took 100 ms.
+            spin_sdk::time::sleep(KEPT).await;
             over.set(true);
             SESSION.with_borrow_mut(|kept| {
                 kept.take_if(|session| session.is_over.as_ref().is_some_and(|is_over| is_over.get()));
