@@ -83,7 +83,7 @@ async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec
     }
     let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
     let parameters = || vec![ParameterValue::Jsonb(json.clone())];
-    let inserted = database.execute(Kept::Report, include_str!("sql/place_orders.sql"), &parameters);
+    let inserted = Box::pin(database.execute(Kept::Report, include_str!("sql/place_orders.sql"), &parameters));
     let Some(inserted) = database.while_time_is_left(inserted).await else {
         warn("orders not placed together", &format!("no answer in time; its {} orders go one by one", rows.len()));
         return None;

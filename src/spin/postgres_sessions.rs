@@ -132,10 +132,13 @@ impl Database<'_> {
                 Some(session) => session,
                 None => self.session().await.map_err(Failure::Host)?,
             };
+            // On the heap: moved from one future into another, it would take several KB of the stack.
+            let mut statement = Box::pin(statement(&taken.connection));
             let result = match was_kept {
-                true => self.while_time_is_left(statement(&taken.connection)).await,
-                false => Some(statement(&taken.connection).await),
+                true => self.while_time_is_left(statement.as_mut()).await,
+                false => Some(statement.as_mut().await),
             };
+            drop(statement);
             match result.unwrap_or_else(|| Err(Error::Other("no answer on the kept session".into()))) {
                 Ok(value) => {
                     taken.keep();
