@@ -56,16 +56,23 @@ impl Timer {
         self.next_ring.get().is_some_and(|ring| (now.min(due)..=due).contains(&ring))
     }
 
-    /// Sets the next ring, for a call that is due at `due`. A request that sleeps until another ring need not ring any more.
-    pub fn set(&self, due: Instant, now: Instant) -> Instant {
-        let ring = due.min(now + LONGEST_INTERVAL);
+    /// Sets the next ring: when the first call is due, after [`LONGEST_INTERVAL`] at the latest. A request that sleeps until
+    /// another ring need not ring any more.
+    ///
+    /// It covers all calls: some may rely on the ring that it replaces, which counts as cut as soon as it is past, even if its
+    /// request was only not polled yet.
+    pub fn set(&self, now: Instant) -> Instant {
+        let first_due = self.calls.borrow().iter().filter_map(Weak::upgrade).map(|call| call.due).min();
+        let latest = now + LONGEST_INTERVAL;
+        let ring = first_due.map_or(latest, |due| due.min(latest));
         self.next_ring.set(Some(ring));
         ring
     }
 
     /// Notifies each late call, once. Returns the next ring if calls are waiting and `ring` is the ring that was set.
     pub fn ring(&self, ring: Instant, now: Instant) -> Option<Instant> {
-        let waiting = self.calls.take().into_iter().filter(|call| {
+        let mut calls = self.calls.take();
+        calls.retain(|call| {
             let Some(call) = call.upgrade() else { return false };
             call.is_late.set(call.due <= now);
             if call.is_late.get() {
@@ -73,13 +80,12 @@ impl Timer {
             }
             call.due > now
         });
-        let waiting: Vec<_> = waiting.collect();
-        let next_due = waiting.iter().filter_map(Weak::upgrade).map(|call| call.due).min();
-        self.calls.replace(waiting);
+        let is_waiting = !calls.is_empty();
+        self.calls.replace(calls);
         if self.next_ring.get() != Some(ring) {
             return None;
         }
         self.next_ring.set(None);
-        next_due.map(|due| self.set(due, now))
+        is_waiting.then(|| self.set(now))
     }
 }

@@ -57,7 +57,7 @@ impl RequestClock {
 fn poll_late(watched: &mut Option<Rc<TimedCall>>, due: Instant, now: Instant, context: &Context<'_>) -> Poll<()> {
     let late = watched.get_or_insert_with(|| TIMER.with(|timer| timer.watch(due))).poll_late(context);
     if late.is_pending() && !TIMER.with(|timer| timer.rings_by(due, now)) {
-        keep_timer(due);
+        keep_timer();
         // A spawned task starts at the next poll, and nothing else may cause one.
         context.waker().wake_by_ref();
     }
@@ -69,9 +69,9 @@ fn poll_late(watched: &mut Option<Rc<TimedCall>>, due: Instant, now: Instant, co
 /// An instance has no task of its own: every host call belongs to a request. So the request that needed the ring sleeps for
 /// all, and stays with the host until the ring after its answer. Neither Spin nor the bundled host cancels a request and
 /// keeps its instance. If one did, the next call after that ring would find the ring in the past and keep the timer.
-fn keep_timer(due: Instant) {
+fn keep_timer() {
     let mut now = Instant::now();
-    let mut next = Some(TIMER.with(|timer| timer.set(due, now)));
+    let mut next = Some(TIMER.with(|timer| timer.set(now)));
     wit_bindgen::spawn(async move {
         while let Some(ring) = next {
             spin_sdk::time::sleep(ring.saturating_duration_since(now)).await;
