@@ -138,12 +138,10 @@ fn order_id(time: Duration) -> Uuid {
 /// Once the instance is old, has the host give it no more requests. It ends when its own are done.
 fn retire_when_old(now: Instant) {
     thread_local! {
-        static BORN: Cell<Option<Instant>> = const { Cell::new(None) };
+        static BORN: Instant = Instant::now();
         static IS_RETIRED: Cell<bool> = const { Cell::new(false) };
     }
-    let born = BORN.get().unwrap_or(now);
-    BORN.set(Some(born));
-    if now - born > LIFETIME && !IS_RETIRED.replace(true) {
+    if BORN.with(|born| now - *born) > LIFETIME && !IS_RETIRED.replace(true) {
         wit_bindgen::backpressure_inc();
     }
 }

@@ -5,7 +5,6 @@
 //! could stop the service.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 // The interface itself: the SDK's wrapper reads a certificate from a file too, which is 24 KB of the component.
@@ -59,8 +58,8 @@ struct Session {
     taken: Instant,
     /// How long the take took.
     waited: Duration,
-    /// Once it was kept: whether its time is over.
-    is_over: Option<Rc<Cell<bool>>>,
+    /// The end of its first statement, after which it was kept.
+    kept_since: Option<Instant>,
 }
 
 thread_local! {
@@ -141,7 +140,8 @@ impl Database<'_> {
             drop(statement);
             match result.unwrap_or_else(|| Err(Error::Other("no answer on the kept session".into()))) {
                 Ok(value) => {
-                    taken.keep();
+                    // The clock was just read for a statement on the kept session.
+                    taken.keep(if was_kept { self.clock.read_at() } else { Instant::now() });
                     return Ok(value);
                 }
                 Err(error) if sqlstate(&error) == Some(READ_ONLY) && end(taken.connection).await => {}
@@ -159,7 +159,7 @@ impl Database<'_> {
         let asked = Instant::now();
         let connection = self.connection().await?;
         let taken = Instant::now();
-        Ok(Session { connection, taken, waited: taken - asked, is_over: None })
+        Ok(Session { connection, taken, waited: taken - asked, kept_since: None })
     }
 
     /// One session. The host has a pool for each address and authority.
@@ -176,33 +176,26 @@ impl Session {
     /// Keeps the session for the instance's next statement, unless its time is over, another one is kept or the pool is
     /// crowded. A free session takes one round trip and a statement at least two, so a longer take has waited for another
     /// instance, or for a new connection.
-    fn keep(mut self) {
-        let must_go = match &self.is_over {
-            Some(is_over) => is_over.get(),
-            None => self.waited > self.taken.elapsed(),
+    fn keep(mut self, now: Instant) {
+        let must_go = match self.kept_since {
+            Some(since) => now - since >= KEPT,
+            None => self.waited > now - self.taken,
         };
         if must_go || SESSION.with_borrow(Option::is_some) {
             return;
         }
-        if self.is_over.is_none() {
-            self.is_over = Some(Self::end_in_a_moment());
+        if self.kept_since.is_none() {
+            self.kept_since = Some(now);
+            wit_bindgen::spawn(async {
+                // One host call. The instance's timer would need one as well, for an earlier ring.
+                spin_sdk::time::sleep(KEPT).await;
+                let now = Instant::now();
+                SESSION.with_borrow_mut(|kept| {
+                    kept.take_if(|session| session.kept_since.is_some_and(|since| now - since >= KEPT))
+                });
+            });
         }
         SESSION.set(Some(self));
-    }
-
-    /// Becomes true after [`KEPT`], and the session is then given back.
-    fn end_in_a_moment() -> Rc<Cell<bool>> {
-        let is_over = Rc::new(Cell::new(false));
-        let over = is_over.clone();
-        wit_bindgen::spawn(async move {
-            // Not the instance's timer: with it, in three of eight runs, more than 1 % of the creates of 16 clients took 100 ms.
-            spin_sdk::time::sleep(KEPT).await;
-            over.set(true);
-            SESSION.with_borrow_mut(|kept| {
-                kept.take_if(|session| session.is_over.as_ref().is_some_and(|is_over| is_over.get()));
-            });
-        });
-        is_over
     }
 }
 
