@@ -1,11 +1,5 @@
-//! Every call that one `POST /orders` makes to a store, broken in each way of [`FAULTS`].
-//!
-//! A dry run counts the calls. Then each call goes wrong once, on instances and pools of its own, and the same
-//! request is sent until it settles. Run through `make test`.
+//! The service under test and its stores, and what must hold of a scenario whichever call goes wrong.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-use futures::{StreamExt, stream};
 use order_host::faults::{CALLS, Call, Plan, Rule};
 use order_host::{Host, manifest};
 use serde_json::{Value, json};
@@ -19,12 +13,12 @@ use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
+use super::Scenario;
+
 const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"comment":"leave at the door"}"#;
 const OTHER_ORDER: &str =
     r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":3,"unitAmount":59900}]}"#;
 
-/// The delay is shorter than both deadlines; a hang stands for every longer one.
-const FAULTS: [&str; 7] = ["fail", "delay=20", "hang", "hang-after", "lose-reply", "kill-before", "kill-after"];
 /// Short, so that a call that hangs costs little.
 const REDIS_DEADLINE_MS: &str = "100";
 const PG_DEADLINE_MS: &str = "1000";
@@ -32,65 +26,6 @@ const PG_DEADLINE_MS: &str = "1000";
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 /// The write to Redis, after the answer.
 const COMES_WITHIN: Duration = Duration::from_secs(1);
-const AT_ONCE: usize = 8;
-/// On a slow machine two duplicates may miss each other; they are sent again with another key.
-const MEETINGS: usize = 10;
-
-/// What a request finds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Scenario {
-    /// Nothing: it is the first with its key.
-    First,
-    /// The first request's answer, in Redis.
-    ReplayFromRedis,
-    /// The first request's row, and no entry in Redis.
-    ReplayFromPostgres,
-    /// The same request, at the same time.
-    Duplicate,
-    /// The row of another order.
-    KeyReused,
-    /// Nothing, just after another order: its instance keeps the session.
-    NextOne,
-}
-
-const SCENARIOS: [Scenario; 6] = [
-    Scenario::First,
-    Scenario::NextOne,
-    Scenario::ReplayFromRedis,
-    Scenario::ReplayFromPostgres,
-    Scenario::Duplicate,
-    Scenario::KeyReused,
-];
-
-impl Scenario {
-    fn requests(self) -> usize {
-        if self == Self::Duplicate { 2 } else { 1 }
-    }
-
-    /// The protocol's calls: an open and a call for Redis, a call for each statement, the write to Redis. A session may serve
-    /// several quick statements, so the number of sessions depends on the machine.
-    fn calls(self) -> u32 {
-        match self {
-            Self::First => 4,
-            Self::ReplayFromRedis => 2,
-            Self::ReplayFromPostgres | Self::KeyReused => 5,
-            // The same instance's second order opens no Redis.
-            Self::NextOne => 4 + 3,
-            // Each opens Redis, reads and inserts; both write, and one of them selects.
-            Self::Duplicate => 9,
-        }
-    }
-
-    fn settled(self) -> u16 {
-        if self == Self::KeyReused { 422 } else { 201 }
-    }
-
-    /// Both duplicates are past Redis before one of them inserts.
-    fn delays(self) -> Vec<Rule> {
-        let delays = ["pg.execute:1:delay=150", "pg.execute:2:delay=150"];
-        delays.into_iter().filter(|_| self == Self::Duplicate).map(|rule| rule.parse().unwrap()).collect()
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 struct Answer {
@@ -100,19 +35,19 @@ struct Answer {
     body: String,
 }
 
-struct World {
+pub struct World {
     host: Host,
     http: reqwest::Client,
     owner: tokio_postgres::Client,
     redis: redis::aio::MultiplexedConnection,
 }
 
-fn calls_without_sessions(counts: &[u32; CALLS.len()]) -> u32 {
+pub fn calls_without_sessions(counts: &[u32; CALLS.len()]) -> u32 {
     counts.iter().sum::<u32>() - counts[Call::PgOpen as usize]
 }
 
 /// A service with its own instances, pools and plan.
-struct Service {
+pub struct Service {
     url: String,
     plan: Arc<Plan>,
     task: JoinHandle<()>,
@@ -142,7 +77,7 @@ impl Drop for Service {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let variable = |name: &str| match name {
             "SPIN_VARIABLE_REDIS_DEADLINE_MS" => Some(REDIS_DEADLINE_MS.to_owned()),
             "SPIN_VARIABLE_PG_DEADLINE_MS" => Some(PG_DEADLINE_MS.to_owned()),
@@ -163,7 +98,7 @@ impl World {
         }
     }
 
-    async fn serve(self: &Arc<Self>, rules: Vec<Rule>) -> Service {
+    pub async fn serve(self: &Arc<Self>, rules: Vec<Rule>) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let plan = Arc::new(Plan::new(rules, None));
@@ -218,7 +153,7 @@ impl World {
 
     /// Sends the scenario's request under `rule` until it settles, and checks every promise at each step.
     /// Returns how often each call was made in the first attempt, and whether the rule was applied.
-    async fn run(
+    pub async fn run(
         self: &Arc<Self>,
         scenario: Scenario,
         clean: &Service,
@@ -295,43 +230,4 @@ fn fresh_key() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let run = RandomState::new().hash_one(0); // another seed in every process
     format!("crash-point-{run:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fault_at_any_host_call_leaves_one_order_and_one_answer() {
-    let world = Arc::new(World::new().await);
-    let clean = Arc::new(world.serve(Vec::new()).await);
-    let mut cases = Vec::new();
-    for scenario in SCENARIOS {
-        let mut meetings = 0;
-        let counts = loop {
-            let (counts, _) = world.run(scenario, &clean, None).await;
-            if calls_without_sessions(&counts) == scenario.calls() {
-                break counts;
-            }
-            meetings += 1;
-            assert!(meetings < MEETINGS, "{scenario:?} makes other calls than the protocol has: {counts:?}");
-        };
-        let before = cases.len();
-        for ((name, _), count) in CALLS.iter().zip(counts) {
-            let faults = (1..=count).flat_map(|nth| FAULTS.map(|fault| format!("{name}:{nth}:{fault}")));
-            cases.extend(faults.map(|rule| (scenario, rule.parse::<Rule>().unwrap())));
-        }
-        println!("crash points: {scenario:?}: {} host calls, {} cases", scenario.calls(), cases.len() - before);
-    }
-    let total = cases.len();
-    let runs = cases.into_iter().map(|(scenario, rule)| {
-        let (world, clean) = (world.clone(), clean.clone());
-        async move {
-            for _ in 0..MEETINGS {
-                if world.run(scenario, &clean, Some(rule)).await.1 {
-                    return;
-                }
-            }
-            let is_another_session = rule.call == Call::PgOpen && rule.nth > 1;
-            assert!(is_another_session, "{scenario:?}, {rule}: the fault never came to pass");
-        }
-    });
-    stream::iter(runs).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
-    println!("crash points: {total} cases, each with one row and one answer");
 }
