@@ -11,10 +11,12 @@ use crate::service::{Host, client, setting, variable};
 /// The size of the host's pool.
 const POOL_SIZE: usize = 64;
 const PG_DEADLINE_SECONDS: usize = 3;
-/// After so many good answers in a row, every connection of the pool was used.
-const WELL: usize = 10 * POOL_SIZE;
-/// A request that takes longer has no deadline.
-const LONGEST: Duration = Duration::from_secs(4);
+/// The pool hands its connections out in turn: after so many takes that worked, none is left that would not.
+const WELL: usize = 2 * POOL_SIZE;
+/// By then a batch gives up a connection that is silent; its requests may still succeed, one by one.
+const SHORTEST: Duration = Duration::from_millis(PG_DEADLINE_SECONDS as u64 * 750);
+/// A request that takes longer has no deadline, however slow the machine.
+const LONGEST: Duration = Duration::from_secs(20);
 
 struct Seen {
     status: u16,
@@ -26,7 +28,7 @@ struct Seen {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_connection_of_a_frozen_path_costs_one_request_and_no_more() {
     let seconds = setting("FREEZE_SECONDS", 6).max(3) as usize;
-    let limit = Duration::from_secs(2 * seconds as u64 + 10);
+    let limit = Duration::from_secs(2 * seconds as u64) + 3 * LONGEST;
     // How many clients there were, and so at most that many connections, and how many remain when the path freezes. In the
     // last case they are so few that they take longest to meet every connection.
     let few = (POOL_SIZE * PG_DEADLINE_SECONDS / seconds).max(1);
@@ -48,17 +50,15 @@ async fn each_connection_of_a_frozen_path_costs_one_request_and_no_more() {
 
         proxy.freeze();
         let frozen = Instant::now();
-        let well = AtomicUsize::new(0);
+        let takes_by_failure = AtomicUsize::new(proxy.takes());
         let client = async |_| {
             let mut seen = Vec::new();
-            while well.load(Ordering::SeqCst) < WELL && frozen.elapsed() < limit {
+            while proxy.takes() < takes_by_failure.load(Ordering::SeqCst) + WELL && frozen.elapsed() < limit {
                 let sent = Instant::now();
                 let status = place().await;
-                if status == 201 {
-                    well.fetch_add(1, Ordering::SeqCst)
-                } else {
-                    well.swap(0, Ordering::SeqCst)
-                };
+                if status != 201 {
+                    takes_by_failure.store(proxy.takes(), Ordering::SeqCst);
+                }
                 seen.push(Seen { status, ended: frozen.elapsed(), took: sent.elapsed() });
             }
             seen
@@ -77,8 +77,8 @@ async fn each_connection_of_a_frozen_path_costs_one_request_and_no_more() {
             longest.as_secs_f64()
         );
         assert!(failed.iter().all(|seen| seen.status == 503));
-        assert!((1..=before).contains(&failed.len()), "{}", failed.len());
-        assert!(longest < LONGEST && last < limit, "{longest:?}, {last:?}");
+        assert!(failed.len() <= before, "{}", failed.len());
+        assert!((SHORTEST..LONGEST).contains(&longest) && last < limit, "{longest:?}, {last:?}");
         assert_eq!(host.traps(), Vec::<String>::new());
     }
 }
