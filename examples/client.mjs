@@ -27,7 +27,7 @@ export class Moved extends Error {
 /** No definite answer within the limit. The order may be placed or not: the same order with this `key` settles it. */
 export class GaveUp extends Error {
   constructor(cause, key) {
-    super(`${cause.message}; gave up, key ${key}`, { cause });
+    super(`gave up: ${cause.message}`, { cause });
     this.key = key;
   }
 }
@@ -52,9 +52,8 @@ export class Orders {
     try {
       return (await this.send('PATCH', `/orders/${orderId}`, { status }, headers)).answer;
     } catch (error) {
-      if (error.status !== 412) throw error;
+      throw error.status === 412 ? new Moved((await this.send('GET', `/orders/${orderId}`)).answer) : error;
     }
-    throw new Moved((await this.send('GET', `/orders/${orderId}`)).answer);
   }
 
   /** Yields the orders, newest first. Filters are customerId, status and idempotencyKey. */
@@ -72,7 +71,8 @@ export class Orders {
   async *events(after) {
     for (;;) {
       const { answer, headers } = await this.send('GET', `/events?limit=100${after ? `&after=${after}` : ''}`);
-      after = headers.get('Link').match(/after=([^&>]+)/)[1]; // not the whole link, which may lead the token elsewhere
+      after = headers.get('Link')?.match(/after=([^&>]+)/)?.[1]; // not the whole link, which may lead the token elsewhere
+      if (!after) throw new Refused(200, '{"detail": "no Link with a cursor"}');
       yield [answer, after];
       if (!answer.length) await this.sleep(Math.max(1, retryAfter(headers)));
     }

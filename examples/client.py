@@ -27,7 +27,7 @@ class Moved(Exception):
 
 class GaveUp(Exception):
     """No definite answer within the limit. The order may be placed or not: the same order with this `key` settles it."""
-    cause, key = (property(lambda self, at=at: self.args[at]) for at in (0, 1))
+    cause, key = property(lambda self: self.args[0]), property(lambda self: self.args[1])
 
 
 class Orders:
@@ -48,9 +48,7 @@ class Orders:
         try:
             return self.send("PATCH", f"/orders/{order_id}", {"status": status}, headers)[0]
         except Refused as refused:
-            if refused.status != 412:
-                raise
-        raise Moved(self.send("GET", f"/orders/{order_id}")[0])
+            raise Moved(self.send("GET", f"/orders/{order_id}")[0]) if refused.status == 412 else refused
 
     def orders(self, **filters):
         """Yields the orders, newest first. Filters are customerId, status and idempotencyKey."""
@@ -65,8 +63,10 @@ class Orders:
         On Refused with the type cursor-expired begin without a cursor, and drop the orders that do not come again."""
         while True:
             page, headers = self.send("GET", f"/events?limit=100{f'&after={after}' if after else ''}")
-            after = re.search("after=([^&>]+)", headers["Link"])[1]  # not the whole link, which may lead the token elsewhere
-            yield page, after
+            link = re.search("after=([^&>]+)", headers.get("Link", ""))
+            if not link:
+                raise Refused(200, '{"detail": "no Link with a cursor"}')
+            yield page, (after := link[1])  # not the whole link, which may lead the token elsewhere
             if not page:
                 self.sleep(max(1, retry_after(headers)))
 

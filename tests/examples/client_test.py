@@ -202,6 +202,13 @@ class Client:
         self.assertEqual([request.path for request in server.requests], ["/events?limit=100" + after for after in asked])
         self.assertEqual([pause for pause in outcome["pauses"] if pause >= 1], [7, 1])
 
+    def test_a_page_of_the_feed_without_a_cursor_is_refused_and_says_why(self):
+        for headers in ({}, {"Link": '</orders>; rel="next"'}):
+            server, client = self.drive(scripted(answer(200, [{"id": 1}], headers)))
+            outcome = client.run(do="events", pages=2)
+            self.assertEqual((outcome.get("failure"), outcome.get("status")), ("Refused", 200), outcome)
+            self.assertEqual((outcome["problem"], len(server.requests)), ({"detail": "no Link with a cursor"}, 1))
+
     def test_an_expired_cursor_is_a_refusal_after_which_the_feed_can_begin_again(self):
         def feed(request):
             return problem(410, "cursor-expired") if "after=old" in request.path else answer(200, [{"id": 1}], {"Link": "</events?after=new>"})
