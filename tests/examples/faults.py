@@ -30,6 +30,7 @@ class Answer:
     headers: dict = dataclasses.field(default_factory=dict)
     cut: int = None  # how much of the body is sent, after which the connection breaks
     closes: bool = False  # the kept connection, without a word
+    drips: str = None  # "head" or "body": that part and what follows, a byte every tenth of a second
 
     def bytes(self):
         lines = [f"HTTP/1.1 {self.status} As-Asked"]
@@ -49,7 +50,6 @@ def problem(status, name, headers=None, **more):
 # What a server may do instead of an answer.
 DROP = "closes the connection"
 HOLD = "says nothing until the client gives up"
-DRIP = "sends a byte now and then, without end"
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -93,17 +93,16 @@ class Connection(socketserver.StreamRequestHandler):
             if answered is HOLD:
                 self.rfile.read(1)
                 return
-            if answered is DRIP:
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n")
-                for _ in range(300):
-                    self.wfile.write(b"X: y\r\n")
-                    time.sleep(0.1)
-                return
             sent = answered.bytes()
+            head = len(sent) - len(answered.body)
             if answered.cut is not None:
-                self.wfile.write(sent[: len(sent) - len(answered.body) + answered.cut])
+                self.wfile.write(sent[: head + answered.cut])
                 return
-            self.wfile.write(sent)
+            at_once = {None: len(sent), "head": 0, "body": head}[answered.drips]
+            self.wfile.write(sent[:at_once])
+            for byte in sent[at_once:]:
+                time.sleep(0.1)
+                self.wfile.write(bytes([byte]))
             if answered.closes:
                 return
 
