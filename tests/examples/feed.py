@@ -1,11 +1,11 @@
 """A feed of canned pages, served as GET /events is, and what its events come to."""
 
 import contextlib
-import http.server
-import json
+import os
 import random
-import threading
 import urllib.parse
+
+from faults import Server, answer
 
 STATUSES = ["created", "confirmed", "cancelled"]
 
@@ -49,11 +49,11 @@ class Feed:
     def __init__(self, pages, before=lambda number: None):
         self.pages, self.before, self.asked, self.tokens = pages, before, [], []
 
-    def answer(self, handler):
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(handler.path).query)
+    def page(self, request):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(request.path).query)
         number = int(query.get("after", ["0"])[0])
         self.asked.append(number)
-        self.tokens.append(handler.headers["Authorization"])
+        self.tokens.append(request.headers["Authorization"])
         if answered := self.before(number):
             return answered
         page = self.pages[number] if number < len(self.pages) else []
@@ -62,41 +62,12 @@ class Feed:
 
     @contextlib.contextmanager
     def served(self):
-        feed = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                status, body, headers = feed.answer(self)
-                sent = json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(sent)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(sent)
-
-            def log_message(self, *_):
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass  # a consumer that was killed
-
-        with Server(("127.0.0.1", 0), Handler) as server:
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{server.server_address[1]}"
-            finally:
-                server.shutdown()
-                thread.join()
+        with Server(lambda request: answer(*self.page(request), closes=True)).serving() as server:
+            yield server.url
 
 
 def seeded(about):
     """Random numbers, from the seed in the environment or a new one, which is printed."""
-    import os
-
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     print(f"{about}: SEED={seed}")
     return random.Random(seed)
