@@ -39,8 +39,13 @@ class Proxy(Server):
         self.service, self.kept, self.placed = urllib.parse.urlsplit(os.environ["BASE_URL"]), queue.SimpleQueue(), threading.Event()
         super().__init__(self.answer_or_fail)
 
+    def server_close(self):
+        super().server_close()
+        while not self.kept.empty():
+            self.kept.get().close()
+
     def answer_or_fail(self, request):
-        name = request.method, request.path, request.body  # not the key: a client must not escape by another one
+        name = request.method, request.path, request.body  # without the key, so a fresh key does not escape the faults
         with self.lock:
             self.seen[name] += 1
             if name not in self.left:
@@ -72,7 +77,7 @@ class Proxy(Server):
 
 
 def faults_of(draw):
-    """Of the attempts of one order: mostly none or one, at most three. A client that gets no answer waits for it, so that is rare."""
+    """The faults of one order's attempts: mostly none or one, at most three. HOLD lasts a whole attempt, so it is rare."""
     def one():
         moment = draw.choice(["before", "after"])
         return moment, HOLD if draw.random() < 0.01 else draw.choice(BEFORE if moment == "before" else AFTER)
@@ -85,7 +90,7 @@ def order_of(customer):
 
 
 def rows(prefix):
-    """Of PostgreSQL: for each customer whose name begins so, the id, status and version of each of his orders."""
+    """The orders in PostgreSQL of customers whose name begins with `prefix`: by customer, the id, status and version of each."""
     sql = f"SELECT customer_id, order_id, status, version FROM orders WHERE customer_id LIKE '{prefix}%'"
     told = subprocess.run(["psql", os.environ["DATABASE_URL"], "-XqwtAF,", "-c", sql], capture_output=True, text=True, check=True).stdout
     found = collections.defaultdict(list)

@@ -29,7 +29,7 @@ class Answer:
     body: bytes = b""
     headers: dict = dataclasses.field(default_factory=dict)
     cut: int = None  # how much of the body is sent, after which the connection breaks
-    closes: bool = False  # the kept connection, without a word
+    closes: bool = False  # the connection, after the answer
     drips: str = None  # "head" or "body": that part and what follows, a byte every tenth of a second
 
     def bytes(self):
