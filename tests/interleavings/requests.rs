@@ -21,7 +21,7 @@ use crate::stores::{Id, Table, Values};
 use crate::wire::Wire;
 use crate::world::{Attempt, State};
 
-/// What somebody does, again and again until it is settled.
+/// What a client or an instance does, again and again until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// `POST /orders` under the one key of every case. A client without a name calls an open service. In a group: its order
@@ -35,7 +35,7 @@ pub enum Role {
     Drains,
     /// As `Places`, by another design.
     Tries { design: &'static str, client: &'static str, order: &'static str },
-    /// What works a queue off by another design.
+    /// As `Drains`, by another design.
     Works { design: &'static str },
 }
 
@@ -51,6 +51,10 @@ impl Role {
             Self::Places { client, order, .. } | Self::Tries { client, order, .. } => Some((client, order)),
             _ => None,
         }
+    }
+
+    pub fn is_consumer(&self) -> bool {
+        matches!(self, Self::Drains | Self::Works { .. })
     }
 
     /// The design that it follows, if that is not ours.
@@ -72,7 +76,7 @@ pub struct Sent {
     pub order: Option<Uuid>,
 }
 
-/// What came of a request.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub status: u16,
@@ -127,7 +131,7 @@ impl Requests {
         next
     }
 
-    /// What it has asked so far.
+    /// Its calls so far.
     pub fn calls(&self, course: Id) -> &[Id] {
         &self.courses[usize::from(course)].calls
     }
@@ -231,7 +235,7 @@ impl Seen {
         }
     }
 
-    /// Whether its client sends the same again: what became of it is unknown.
+    /// Whether its client sends the same again, because the outcome is unknown.
     pub fn is_to_be_retried(&self) -> bool {
         self.status >= 500 || matches!(self.problem, Some("idempotency-key-in-use" | "in progress"))
     }

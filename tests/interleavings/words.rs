@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use order::stores::Placement;
 
-use crate::requests::{Role, short};
+use crate::requests::short;
 use crate::stores::{OnItsWay, Phase};
 use crate::wire::{Call, Relation, Reply, Row};
 use crate::world::{Event, Play, State, Step, World};
@@ -44,7 +44,7 @@ impl Play {
             Event::Commits { call } => format!("{} commits", name(call)),
             Event::TimesOut { call } => format!("{} has waited too long", name(call)),
             Event::Answers { call } => format!("{} is answered", name(call)),
-            Event::GetsLost { call } => format!("{} never comes to the store", name(call)),
+            Event::GetsLost { call } => format!("{} never arrives at the store", name(call)),
             Event::AnswerGetsLost { call } => format!("{} gets no answer", name(call)),
             Event::Aborts { call } => format!("{} is rolled back, its session ended", name(call)),
             event => self.other(before, event),
@@ -55,7 +55,7 @@ impl Play {
         text
     }
 
-    /// What happens to something else than a call.
+    /// In words, an event that does not concern a call.
     pub fn other(&self, before: &World, event: Event) -> String {
         let attempt = |at: usize| self.who(before, (before.attempts[at].client, before.attempts[at].number));
         match event {
@@ -87,7 +87,7 @@ impl Play {
         }
     }
 
-    /// Who has an answer now.
+    /// The attempts that this step answered, and the answers.
     pub fn answered(&self, before: &World, after: &World) -> Vec<((u8, u8), String)> {
         let had = |who, state| {
             before.attempts.iter().any(|attempt| (attempt.client, attempt.number) == who && attempt.state == state)
@@ -116,7 +116,7 @@ impl Play {
     }
 
     pub fn is_consumer(&self, client: u8) -> bool {
-        matches!(self.roles[usize::from(client)], Role::Drains | Role::Works { .. })
+        self.roles[usize::from(client)].is_consumer()
     }
 
     pub fn call(&self, call: &OnItsWay) -> String {
@@ -154,10 +154,10 @@ impl Play {
         }
     }
 
-    /// What the call came to.
+    /// The effect of the call.
     fn effect(&self, before: &OnItsWay, after: &World) -> String {
         match self.phase(before, after) {
-            None if after.stores.is_redis_up => "is done, and nobody waits for it".into(),
+            None if after.stores.is_redis_up => "is done, and its caller does not wait".into(),
             None => "finds no Redis".into(),
             Some(Phase::Waits) => "waits for one that is not committed".into(),
             Some(Phase::Holds(_)) => "writes, and is not committed yet".into(),
@@ -166,7 +166,7 @@ impl Play {
         }
     }
 
-    /// How far a call is later. Nothing: it has ended.
+    /// The phase of a call later. None: it has ended.
     pub fn phase(&self, before: &OnItsWay, after: &World) -> Option<Phase> {
         let mut calls = after.stores.calls.iter();
         calls.find(|call| (call.who, call.number) == (before.who, before.number)).map(|call| call.phase)

@@ -35,18 +35,17 @@ use crate::world::{Event, Play, World};
 /// How often a request is tried before the end.
 const TRIES: u8 = 2;
 
-/// A design and who follows it.
+/// A design, and the requests and consumers that follow it.
 struct Design {
     name: &'static str,
     title: &'static str,
     code: &'static str,
     roles: &'static [Role],
-    before: Before,
     holds: bool,
     verdict: OnceLock<Verdict>,
 }
 
-/// Who takes part, and how much may go wrong.
+/// How much takes part, and how much may go wrong.
 #[derive(Clone, Copy)]
 struct Size {
     troubles: u8,
@@ -60,7 +59,7 @@ struct Verdict {
     size: Size,
     found: Found,
     seconds: f64,
-    /// How many calls a request makes that places an order, and one that repeats it.
+    /// How many calls a new order takes, and how many its repeat.
     calls: Option<(usize, usize)>,
     failure: Option<Failure>,
 }
@@ -73,11 +72,16 @@ struct Failure {
     diagram: String,
 }
 
+/// By default two requests follow a design, and its code is in the file of its name.
 macro_rules! designs {
-    ($($name:ident: $title:literal, $roles:expr, $before:expr, $holds:expr, $code:literal;)*) => {
+    ($($name:ident: $holds:ident, $title:literal $(, $roles:expr)? $(=> $code:literal)?;)*) => {
         static DESIGNS: [Design; [$(stringify!($name)),*].len()] = [$(Design {
-            name: stringify!($name), title: $title, code: include_str!($code), roles: &$roles,
-            before: $before, holds: $holds, verdict: OnceLock::new(),
+            name: stringify!($name),
+            title: $title,
+            code: include_str!(or!(concat!(stringify!($name), ".rs") $(, $code)?)),
+            roles: &or!([tries(stringify!($name), ""); 2] $(, $roles)?),
+            holds: $holds,
+            verdict: OnceLock::new(),
         }),*];
         $(#[test] fn $name() {
             find(stringify!($name)).expect("a design").check();
@@ -85,48 +89,42 @@ macro_rules! designs {
     };
 }
 
+macro_rules! or {
+    ($default:expr) => {
+        $default
+    };
+    ($default:expr, $given:expr) => {
+        $given
+    };
+}
+
 const fn tries(design: &'static str, client: &'static str) -> Role {
     Role::Tries { design, client, order: ORDER }
 }
 
-const fn two(design: &'static str) -> [Role; 2] {
-    [tries(design, ""); 2]
+const fn works(design: &'static str) -> Role {
+    Role::Works { design }
 }
 
 const HOLDS: bool = true;
 const FAILS: bool = false;
 
 designs! {
-    obvious: "look into Redis, insert, save", two("obvious"),
-        Before::Nothing, FAILS, "obvious.rs";
-    check_first: "look into PostgreSQL, insert", two("check_first"),
-        Before::Nothing, FAILS, "check_first.rs";
-    lock: "a lock in Redis", two("lock"),
-        Before::Nothing, FAILS, "lock.rs";
-    careful_lock: "a lock with a token", two("careful_lock"),
-        Before::Nothing, FAILS, "careful_lock.rs";
-    in_progress: "a record \"in progress\"", two("in_progress"),
-        Before::Nothing, FAILS, "in_progress.rs";
-    cached_early: "the answer cached before the commit", two("cached_early"),
-        Before::Nothing, FAILS, "cached_early.rs";
-    every_answer: "every answer remembered", two("every_answer"),
-        Before::Nothing, FAILS, "every_answer.rs";
-    conflict: "a unique constraint, then `409`", two("conflict"),
-        Before::Nothing, FAILS, "conflict.rs";
-    two_transactions: "a table of keys, two transactions", two("two_transactions"),
-        Before::Nothing, FAILS, "two_transactions.rs";
-    key_table: "a table of keys, one transaction", two("key_table"),
-        Before::Nothing, HOLDS, "key_table.rs";
-    ours: "ours", [ONE, ONE],
-        Before::Nothing, HOLDS, "../../../src/place_order.rs";
-    acknowledged_first: "acknowledge, then place", [Role::Works { design: "acknowledged_first" }],
-        Before::Commands(1), FAILS, "acknowledged_first.rs";
-    seen_ids: "seen message ids in Redis", [Role::Works { design: "seen_ids" }],
-        Before::Commands(1), FAILS, "seen_ids.rs";
-    outbox: "an outbox read by a sequence",
-        [tries("outbox", "web"), tries("outbox", "shop"), Role::Works { design: "outbox" }], Before::Nothing, FAILS, "outbox.rs";
-    our_intake: "ours, through a stream", [Role::Drains],
-        Before::Commands(1), HOLDS, "../../../src/intake/drain.rs";
+    obvious: FAILS, "look into Redis, insert, save";
+    check_first: FAILS, "look into PostgreSQL, insert";
+    lock: FAILS, "a lock in Redis";
+    careful_lock: FAILS, "a lock with a token";
+    in_progress: FAILS, "a record \"in progress\"";
+    cached_early: FAILS, "the answer cached before the commit";
+    every_answer: FAILS, "every answer remembered";
+    conflict: FAILS, "a unique constraint, then `409`";
+    two_transactions: FAILS, "a table of keys, two transactions";
+    key_table: HOLDS, "a table of keys, one transaction";
+    ours: HOLDS, "ours", [ONE, ONE] => "../../../src/place_order.rs";
+    acknowledged_first: FAILS, "acknowledge, then place", [works("acknowledged_first")];
+    seen_ids: FAILS, "seen message ids in Redis", [works("seen_ids")];
+    outbox: FAILS, "an outbox read by a sequence", [tries("outbox", "web"), tries("outbox", "shop"), works("outbox")];
+    our_intake: HOLDS, "ours, through a stream", [Role::Drains] => "../../../src/intake/drain.rs";
 }
 
 fn find(name: &str) -> Option<&'static Design> {
@@ -144,28 +142,29 @@ pub fn case(name: &str) -> Option<Case> {
 
 impl Design {
     fn case(&self, Size { requests, tries, troubles }: Size) -> Case {
-        Case { name: self.name, roles: &self.roles[..requests], before: self.before, attempts: tries, troubles }
+        let before = if self.is_worked_off() { Before::Commands(1) } else { Before::Nothing };
+        Case { name: self.name, roles: &self.roles[..requests], before, attempts: tries, troubles }
     }
 
-    /// How many may come: one breaks every design that can be broken.
+    /// At most. One breaks every design that can be broken; two take minutes with a consumer of ours.
     fn troubles(&self) -> u8 {
         if self.is_worked_off() { 1 } else { 2 }
     }
 
-    /// Whether consumers take part, and nobody else.
+    /// Whether only consumers take part.
     fn is_worked_off(&self) -> bool {
-        matches!(self.before, Before::Commands(_))
+        self.roles.iter().all(Role::is_consumer)
     }
 
     fn verdict(&self) -> &Verdict {
         self.verdict.get_or_init(|| self.search())
     }
 
-    /// With ever more troubles, until some size breaks a rule.
+    /// With more and more troubles, until a size breaks a rule.
     fn search(&self) -> Verdict {
         let started = Instant::now();
         let sizes = |troubles| {
-            // An outbox needs all of them: those that write into it, and the one that reads it.
+            // An outbox needs all roles: two that write into it, and one that reads it.
             let least = if self.roles.len() > 2 { self.roles.len() } else { 1 };
             let requests = least..=self.roles.len();
             requests.flat_map(move |requests| (1..=TRIES).map(move |tries| Size { troubles, requests, tries }))
@@ -177,12 +176,11 @@ impl Design {
                 break;
             }
         }
-        let steps = |failure: &Option<Failure>| failure.as_ref().map_or(usize::MAX, |failure| failure.schedule.len());
-        let least = searched.iter().map(|(.., failure)| steps(failure)).min().expect("a size");
-        let holds = least == usize::MAX;
-        let at = searched.iter().position(|(.., failure)| steps(failure) == least && !holds);
-        let (size, found, failure) = searched.swap_remove(at.unwrap_or(searched.len() - 1));
-        let calls = (self.before == Before::Nothing).then(|| self.calls());
+        let steps =
+            |(at, (.., failure)): (usize, &(_, _, Option<Failure>))| Some((failure.as_ref()?.schedule.len(), at));
+        let fewest = searched.iter().enumerate().filter_map(steps).min();
+        let (size, found, failure) = searched.swap_remove(fewest.map_or(searched.len() - 1, |(_, at)| at));
+        let calls = (!self.is_worked_off()).then(|| self.calls());
         Verdict { size, found, failure, calls, seconds: started.elapsed().as_secs_f64() }
     }
 
@@ -197,7 +195,7 @@ impl Design {
         (size, found, failure)
     }
 
-    /// Counted where nothing goes wrong.
+    /// Counted without troubles.
     fn calls(&self) -> (usize, usize) {
         let (mut play, start) = self.case(Size { troubles: 0, requests: 1, tries: 1 }).play();
         let world = play.run_out(start);
@@ -269,11 +267,7 @@ pub async fn serve(design: &str, role: Role, wire: Wire, id: Uuid, now: Timestam
 fn seen(answer: &Answer) -> Seen {
     let order: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let location = order["orderId"].as_str().map_or(String::new(), |id| format!("/orders/{id}"));
-    let problem = match answer.body.as_str() {
-        "in progress" => Some("in progress"),
-        "already exists" => Some("already exists"),
-        _ => None,
-    };
+    let problem = ["in progress", "already exists"].into_iter().find(|problem| *problem == answer.body);
     Seen {
         status: answer.status,
         is_replay: None,
