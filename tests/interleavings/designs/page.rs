@@ -16,8 +16,10 @@ fn the_page_shows_what_the_search_finds() {
     }
     let page = std::fs::read_to_string(PAGE).unwrap();
     for design in &DESIGNS {
-        let is_shown = page.contains(&format!("<!-- generated: code {} -->", design.name));
-        assert!(is_shown, "docs/designs.md does not show {}", design.name);
+        for kind in if design.holds { &["code"][..] } else { &["code", "diagram"] } {
+            let is_shown = page.contains(&format!("<!-- generated: {kind} {} -->", design.name));
+            assert!(is_shown, "docs/designs.md does not show the {kind} of {}", design.name);
+        }
     }
     let found = fill(&page);
     if std::env::var_os("INTERLEAVINGS_WRITE").is_some() {
@@ -79,10 +81,10 @@ impl Design {
         [self.title.into(), rule, case, steps, schedules, calls]
     }
 
-    /// What a reader wants of its file.
+    /// What the page shows of its file.
     fn shown_code(&self) -> String {
         let code = self.code.rsplit_once("use super::kit::*;\n").map(|(_, code)| code);
-        // Of ours, the function that the other designs stand for.
+        // Of ours, the function that the other designs replace.
         let ours = || {
             let (begin, end) = if self.is_worked_off() {
                 ("    async fn settle", "\n    }\n")
@@ -112,7 +114,6 @@ impl Design {
     }
 }
 
-/// In another language, step by step.
 #[test]
 fn the_russian_page_draws_the_same_schedule() {
     let page = include_str!("../../../docs/homework.ru.md");
