@@ -1,4 +1,4 @@
-//! What the service and the other designs ask of the stores, and what comes back.
+//! The calls of the service and of the other designs to their stores, and the replies.
 
 use order::client::ClientName;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
@@ -32,14 +32,14 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Record(KeyRecord),
-    /// What a design keeps. If it expires, then while somebody may still rely on it.
+    /// What a design keeps. If it expires, it may do so while a request relies on it.
     Text {
         text: String,
         expires: bool,
     },
 }
 
-/// Where a design writes a row.
+/// The table that a design writes a row to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Relation {
     /// Without the unique constraint.
@@ -72,7 +72,7 @@ pub enum Call {
     Claim(CommandId, i64),
     AddResult(CommandResult),
     Remove(CommandId),
-    // What only the designs ask.
+    // Calls of the other designs only.
     GetText(Key),
     SetText {
         key: Key,
@@ -80,12 +80,12 @@ pub enum Call {
         expires: bool,
         if_absent: bool,
     },
-    /// Only if it is this text.
+    /// If `only` is given: if the key has this text.
     Del {
         key: Key,
         only: Option<String>,
     },
-    /// In a transaction: how many rows it has written before.
+    /// `transaction`: how many rows it has written before. None: the statement is a transaction of its own.
     Write {
         to: Relation,
         row: Row,
@@ -118,7 +118,7 @@ pub enum Reply {
 }
 
 impl Call {
-    /// What the caller of a call makes of it that nothing came back, or that it was told of a failure.
+    /// The reply that the caller assumes if none arrives, or if the call fails.
     pub fn failure(&self) -> Reply {
         match self {
             Self::Get(_) => Reply::Entry(None),
@@ -126,14 +126,17 @@ impl Call {
         }
     }
 
-    /// Whether it may have an effect without anybody to hear of it.
+    /// Whether it may have an effect after its caller is gone.
     pub fn writes(&self) -> bool {
-        !matches!(
-            self,
-            Self::Get(_) | Self::FindByKey(_) | Self::Find(..) | Self::List(..) | Self::Ping | Self::Overdue(_)
-        ) && !matches!(self, Self::GetText(_) | Self::Select(..) | Self::SelectAfter(_))
-            // Its session ends with its caller.
-            && !matches!(self, Self::Write { transaction: Some(_), .. })
+        match self {
+            Self::Get(_) | Self::FindByKey(_) | Self::Find(..) | Self::List(..) | Self::Ping | Self::Overdue(_) => {
+                false
+            }
+            Self::GetText(_) | Self::Select(..) | Self::SelectAfter(_) => false,
+            // The session of an open transaction ends with its caller.
+            Self::Write { transaction, .. } => transaction.is_none(),
+            _ => true,
+        }
     }
 
     pub fn is_statement(&self) -> bool {

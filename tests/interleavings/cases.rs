@@ -1,4 +1,4 @@
-//! Who takes part in each case, and how many troubles may come.
+//! The cases: which requests and drains take part, and how many troubles may come.
 
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ impl Case {
         let count = if let Before::Commands(count) = self.before { count } else { 0 };
         let command = |number: usize| Command {
             id: CommandId::parse(format!("1-{number}").as_bytes()).unwrap(),
-            // The same key in two spellings, so that a result tells whose it is.
+            // The same key in two spellings, so that a result shows whose it is.
             fields: vec![(b"key".to_vec(), ["k", "\"k\""][number].into()), (b"order".to_vec(), order!("one").into())],
             deliveries: 1,
         };

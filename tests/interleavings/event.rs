@@ -12,7 +12,7 @@ pub enum Event {
     TakesEffect {
         call: usize,
     },
-    /// Where a drain looks for what others left, or claims it: it is not old enough, or somebody has just claimed it.
+    /// A drain looks for commands that others left, or claims one: it is not old enough, or another drain has just claimed it.
     FindsNothingOverdue {
         call: usize,
     },
@@ -25,7 +25,7 @@ pub enum Event {
     Answers {
         call: usize,
     },
-    /// Nobody waits for it, and it never comes to the store.
+    /// Its caller is gone, and it never arrives at the store.
     GetsLost {
         call: usize,
     },
@@ -45,7 +45,7 @@ pub enum Event {
     },
     /// With all instances.
     HostDies,
-    /// The time of an entry is over while somebody relies on it.
+    /// An entry expires while a request relies on it.
     Expires {
         entry: Id,
     },
@@ -56,13 +56,13 @@ pub enum Event {
         entry: Id,
     },
     RedisGoes,
-    /// It was not written to its disk.
+    /// The removal was not written to its disk.
     RedisForgetsARemoval {
         command: usize,
     },
     PostgresRestarts,
     // At the end.
-    /// The time of every entry that expires is over.
+    /// Every entry that can expire has expired.
     TimePasses,
     RedisIsFlushed,
     IsRepeated {

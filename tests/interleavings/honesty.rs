@@ -1,10 +1,10 @@
 //! The model as stores that can be called, so that it is held to the same laws as Redis and PostgreSQL (`tests/laws/stores/`).
 //!
 //! Where the model does more than the real ones: a statement may wait for ever, Redis may recall an entry that it lost, and a
-//! statement that nobody waits for may come to PostgreSQL as late as it likes. Where it does less: it has no feed, which no
+//! statement whose caller is gone may reach PostgreSQL at any later time. Where it does less: it has no feed, which no
 //! case reads; no entry that cannot be read, which to the service is the same as none; and of a statement for several orders
-//! only the row of one. The streams have no laws. Nor has what only other designs ask: `designs/real.rs` compares it with the
-//! real stores, in the schedules that break them.
+//! only the row of one. The streams have no laws. Nor have the calls of the other designs only: `designs/real.rs` compares
+//! them with the real stores, in the schedules that break the designs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -33,8 +33,8 @@ pub struct Model {
     both: Rc<Both>,
 }
 
-/// The client of the transactions that somebody else has open.
-const SOMEBODY_ELSE: u8 = 255;
+/// The client of the transactions that another session has open.
+const ANOTHER_SESSION: u8 = 255;
 
 impl Both {
     /// Every call goes as far as it can.
@@ -54,7 +54,7 @@ impl Both {
             match call.phase {
                 Phase::Sent => stores.take_effect(&mut values, at),
                 Phase::Waits if !stores.waits_on(&values, at) => stores.take_effect(&mut values, at),
-                Phase::Holds(_) if call.who.0 != SOMEBODY_ELSE => stores.commit(&mut values, at),
+                Phase::Holds(_) if call.who.0 != ANOTHER_SESSION => stores.commit(&mut values, at),
                 Phase::Done(reply) => {
                     stores.calls.remove(at);
                     wire.reply(number_of(&call), values.replies.at(reply).clone());
@@ -69,7 +69,7 @@ impl Both {
         }
     }
 
-    /// Where the call of somebody else is.
+    /// The place of another session's call.
     fn at(&self, held: OnItsWay) -> usize {
         let same = |call: &OnItsWay| (call.who, call.number) == (held.who, held.number);
         self.stores.borrow().calls.iter().position(same).expect("it is held")
@@ -136,7 +136,7 @@ impl SharedStores for Model {
             };
             let call = self.both.values.borrow_mut().calls.id(call);
             let held = on_its_way(self.both.sent.get(), call, false);
-            let held = OnItsWay { who: (SOMEBODY_ELSE, call as u8), ..held };
+            let held = OnItsWay { who: (ANOTHER_SESSION, call as u8), ..held };
             self.both.stores.borrow_mut().send(held);
             let at = self.both.at(held);
             self.both.stores.borrow_mut().take_effect(&mut self.both.values.borrow_mut(), at);
@@ -161,7 +161,7 @@ impl SharedStores for Model {
 
     async fn pass_lock_timeout(&self) {
         let (mut stores, mut values) = (self.both.stores.borrow_mut(), self.both.values.borrow_mut());
-        // From the end, since a call that nobody listens to is dropped.
+        // From the end, since a call without a listener is dropped.
         for at in (0..stores.calls.len()).rev() {
             if stores.calls[at].phase == Phase::Waits {
                 stores.time_out(&mut values, at);

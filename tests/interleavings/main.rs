@@ -1,17 +1,17 @@
 //! Every interleaving of up to three requests, with up to three troubles at any moment, over a model of both stores.
-//! `docs/reliability.md` says what that proves and what it leaves out.
+//! `docs/reliability.md` describes what that proves.
 //!
-//! - `call`, `wire`: what the service asks of its stores, and how
+//! - `call`, `wire`: the service's calls to its stores, and how it makes them
 //! - `stores`: the model of PostgreSQL and Redis
 //! - `requests`: the service's own code, run for each course of replies
-//! - `event`, `world`: what can happen, and what is then
+//! - `event`, `world`: what can happen, and the state after it
 //! - `troubles`: what may go wrong
 //! - `rules`: what must hold
 //! - `search`: every schedule, and the shortest one that breaks a rule
 //! - `words`: a schedule to read
 //! - `diagram`: a schedule as a picture
-//! - `cases`: who takes part
-//! - `designs`: other designs in our place
+//! - `cases`: which requests and drains take part
+//! - `designs`: other designs in the service's place
 //! - `honesty`: the model under the laws that hold for the real stores
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

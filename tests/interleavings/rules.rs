@@ -43,7 +43,7 @@ impl Play {
         if self.design().is_some() { Ok(()) } else { self.check_results(world, &rows) }
     }
 
-    /// A command that is removed has a result, and each of its results tells of its order.
+    /// A command that is removed has a result, and each result of a command is its order.
     fn check_results(&self, world: &World, rows: &[&Row]) -> Broken {
         let results: Vec<_> = world.stores.results.iter().map(|result| self.values.results.at(*result)).collect();
         for result in &results {
@@ -53,8 +53,8 @@ impl Play {
         }
         for (at, command) in self.values.commands.iter().enumerate().take(world.stores.given) {
             let is_pending = world.stores.pending.iter().any(|(pending, _)| *pending == at);
-            let is_told = results.iter().any(|result| result.command == command.id);
-            hold(is_pending || is_told, || "a command is removed, and nobody was told".into())?;
+            let has_result = results.iter().any(|result| result.command == command.id);
+            hold(is_pending || has_result, || "a command is removed and has no result".into())?;
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Play {
     /// Every answer to a key is one answer, the retry that settles it included.
     pub fn check_end(&mut self, world: &World) -> Broken {
         self.check_answers(world)?;
-        // No other design claims to do without Redis, but its locks are free by now.
+        // No other design claims to work without Redis, but its locks have expired by now.
         let ends =
             if self.design().is_some() { &[Some(Event::TimePasses)][..] } else { &[None, Some(Event::RedisIsFlushed)] };
         for end in ends {
@@ -93,7 +93,7 @@ impl Play {
         hold(attempt.number > self.attempts, || "no answer".into())?;
         let rows: Vec<&Row> = world.stores.rows.iter().map(|row| self.values.rows.at(*row)).collect();
         let is_settled = match self.role(attempt) {
-            // Which of them, `check_state` says.
+            // `check_state` decides which of them is right.
             Role::Places { .. } | Role::Tries { .. } => matches!(seen.status, 201 | 422),
             Role::Changes { if_match, to } => seen.status == settled_change(&rows[0].order, if_match, to),
             Role::Lists => listed(seen).len() == rows.len(),
@@ -173,8 +173,8 @@ impl Play {
         hold(is_placed, || "a message was acknowledged, and its order was never placed".into())?;
         for row in world.stores.others.iter().map(|(.., row)| self.values.rows.at(*row)) {
             let body = row.record().answer.body;
-            let is_told = world.stores.results.iter().any(|result| self.values.results.at(*result).body == body);
-            hold(is_told, || format!("order {} was never published", short(&row.order.id.to_string())))?;
+            let is_published = world.stores.results.iter().any(|result| self.values.results.at(*result).body == body);
+            hold(is_published, || format!("order {} was never published", short(&row.order.id.to_string())))?;
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ fn placing(row: Option<&Row>, order: &str, seen: &Seen) -> Broken {
 }
 
 /// A change that is answered `200` was made from a version that the request names, to the status that it asks for, and the
-/// order has it, or a later one. One that is refused is told of a version that the order has or had.
+/// order has it, or a later one. A refusal names a version that the order has or had.
 fn check_changing(row: Option<&Row>, if_match: &str, to: &str, seen: &Seen) -> Broken {
     let order = &row.ok_or("a change without an order")?.order;
     let version = seen.etag.trim_matches('"').parse::<i64>().unwrap_or(i64::MAX);
@@ -243,7 +243,7 @@ fn check_changing(row: Option<&Row>, if_match: &str, to: &str, seen: &Seen) -> B
     }
 }
 
-/// What the change is answered once more, when `order` is what came of it.
+/// The answer to a repeat of the change if it left `order`.
 fn settled_change(order: &Order, if_match: &str, to: &str) -> u16 {
     let is_made = order.status == target(to) && names(if_match, order.version - 1);
     match (is_made, names(if_match, order.version)) {

@@ -112,7 +112,7 @@ impl Play {
         unreachable!("it was met before")
     }
 
-    /// Whether a schedule, and all states on its way, keep the rules.
+    /// Whether all states of a schedule keep the rules.
     pub fn judge(&mut self, start: &World, schedule: &[usize]) -> Result<(), String> {
         let mut world = start.clone();
         for choice in schedule {

@@ -1,4 +1,4 @@
-//! The model of PostgreSQL and Redis: what they hold, what is on its way to them, and each step that a call can take.
+//! The model of PostgreSQL and Redis: what they hold, the calls in flight, and each step that a call can take.
 //!
 //! A statement reads at one moment, and writes at one moment that may come later: in between it holds its key or its row.
 //! That is PostgreSQL's read committed. Redis does a command at one moment, and may forget or recall anything.
@@ -59,9 +59,9 @@ pub enum Phase {
     Sent,
     /// For another statement that holds what it wants.
     Waits,
-    /// It has written this row, and it may still be rolled back. Whoever wants its key or its row waits.
+    /// It has written this row, and it may still be rolled back. Statements that want its key or its row wait.
     Holds(Id),
-    /// It is done, or has failed. The reply is on its way.
+    /// It is done, or has failed. The reply is in flight.
     Done(Id),
 }
 
@@ -87,17 +87,17 @@ pub struct Stores {
     pub had: Vec<Id>,
     /// What PostgreSQL has committed, sorted.
     pub rows: Vec<Id>,
-    /// What it has committed to other tables than that of the orders, sorted; with the number of the row, if it has one.
+    /// What it has committed to other tables than that of the orders, sorted, with the row's number (0: none).
     pub others: Vec<(Relation, u8, Id)>,
     /// What open transactions have written.
     pub open: Vec<((u8, u8), Relation, u8, Id)>,
     /// The last number that the sequence gave.
     pub sequence: u8,
-    /// How many commands were given to somebody.
+    /// How many commands were given to a consumer.
     pub given: usize,
-    /// Commands that were given and not removed: which, and how often.
+    /// Commands that were given and not removed: which, and how often each was given.
     pub pending: Vec<(usize, i64)>,
-    /// Sorted, each as often as it was told.
+    /// Sorted, each as often as it was added.
     pub results: Vec<Id>,
     /// Sorted.
     pub calls: Vec<OnItsWay>,
@@ -178,7 +178,7 @@ impl Stores {
         entries.find(|(of, _)| of == key).map(|(_, entry)| entry)
     }
 
-    /// Nothing: forgets it.
+    /// `None` deletes it.
     pub fn set(&mut self, values: &mut Values, key: Key, entry: Option<Entry>) {
         if self.is_redis_up {
             self.entries.retain(|id| values.entries.at(*id).0 != key);

@@ -1,4 +1,4 @@
-//! What may go wrong, at any moment, and what then becomes of the calls that are on their way.
+//! What may go wrong, at any moment, and how it ends the calls in flight.
 
 use order::stores::StoreError;
 
@@ -30,7 +30,7 @@ impl Play {
         let passing = stores.entries.iter().filter(|entry| self.expires(**entry));
         events.extend(passing.map(|entry| Event::Expires { entry: *entry }));
         events.extend(stores.is_redis_up.then_some(Event::RedisGoes));
-        // No other design claims to do without what Redis has acknowledged.
+        // The other designs rely on what Redis has acknowledged.
         if stores.is_redis_up && self.design().is_none() {
             let is_pending = |at: &usize| stores.pending.iter().any(|(pending, _)| pending == at);
             let removed = (0..stores.given).filter(|at| !is_pending(at));
@@ -58,10 +58,10 @@ impl Play {
         self.reply(world, call, failure);
     }
 
-    /// Every session ends: what was not committed is gone, and nobody hears of what was.
+    /// Every session ends: what was not committed is gone, and what was committed is not reported.
     pub fn restart_postgres(&mut self, world: &mut World) {
         world.stores.open.clear();
-        // From the end, since a call that nobody listens to is dropped.
+        // From the end, since a call without a listener is dropped.
         for at in (0..world.stores.calls.len()).rev() {
             let call = self.values.calls.at(world.stores.calls[at].call);
             if call.is_statement() {
@@ -77,7 +77,7 @@ impl Play {
         world.stores.abort(&mut self.values, at, failure);
     }
 
-    /// What the instance has sent may still come to the stores, and nobody hears of it.
+    /// What the instance has sent may still reach the stores, but its replies are lost.
     pub fn die(&mut self, world: &mut World, attempt: usize) {
         let died = &mut world.attempts[attempt];
         died.state = State::Died;
@@ -95,7 +95,7 @@ impl Play {
         }
     }
 
-    /// A transaction that nobody ends is rolled back, unless its commit has been sent.
+    /// An open transaction is rolled back, unless its commit has been sent.
     pub fn close_session(&self, world: &mut World, who: (u8, u8)) {
         let commits = |call: &OnItsWay| matches!(self.values.calls.at(call.call), Call::Commit { .. });
         if !world.stores.calls.iter().any(|call| call.who == who && commits(call)) {

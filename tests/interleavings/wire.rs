@@ -1,4 +1,4 @@
-//! How the service asks its stores: its calls wait for a reply until somebody gives one.
+//! The service's stores: each call waits until the search gives its reply.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -26,7 +26,7 @@ struct Tape {
 #[derive(Clone, Default)]
 pub struct Wire {
     tape: Rc<RefCell<Tape>>,
-    /// Done whenever somebody looks for a reply, should replies not come from elsewhere.
+    /// Runs each time a call looks for its reply, if replies do not come from elsewhere.
     look: Option<Rc<dyn Fn()>>,
     /// Whether an order is placed together with others first, of whose statement only its own row matters here.
     in_groups: bool,
@@ -101,7 +101,7 @@ impl AnswerCache for Wire {
         read!(Entry)(self.ask(Call::Get(Key::new(client, key))).await).expect("a reply to GET")
     }
 
-    /// As in the component: nobody waits for it.
+    /// As in the component, the request does not wait for it.
     async fn remember(&self, client: &ClientName, key: &IdempotencyKey, record: &KeyRecord) {
         self.send(Call::Set(Key::new(client, key), record.clone()));
     }

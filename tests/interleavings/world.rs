@@ -1,4 +1,4 @@
-//! Requests, stores and troubles together: what can happen next, and what is then.
+//! Requests, stores and troubles together: what can happen next, and the state after it.
 
 use std::cell::RefCell;
 
@@ -45,7 +45,7 @@ impl World {
     }
 }
 
-/// The code, the values and who takes part.
+/// The code, the values and the roles.
 pub struct Play {
     pub roles: Vec<Role>,
     /// How often each of them tries before the end.
@@ -53,11 +53,11 @@ pub struct Play {
     pub requests: Requests,
     pub values: Values,
     pub judged: RefCell<Verdicts>,
-    /// What happens after a schedule, if somebody wants to know.
+    /// The steps after a schedule, if they are recorded.
     pub afterwards: Option<Vec<Step>>,
 }
 
-/// One step: what was, what happened, and what is.
+/// One step, and the states before and after it.
 pub struct Step {
     pub before: World,
     pub event: Event,
@@ -70,7 +70,7 @@ impl Play {
         Self { roles: roles.to_vec(), attempts, requests, values, judged, afterwards: None }
     }
 
-    /// What can happen. Nothing but troubles: the schedule may end here.
+    /// What can happen. If that is only troubles, the schedule may end here.
     pub fn events(&self, world: &World) -> Vec<Event> {
         let mut events = Vec::new();
         let begins = |client: &u8| {
@@ -130,7 +130,7 @@ impl Play {
         world.stores.rows.first().filter(|_| is_change).map(|row| self.values.rows.at(*row).order.id)
     }
 
-    /// What is when `event` has happened.
+    /// The state after `event`.
     pub fn after(&mut self, world: &World, event: Event) -> World {
         let mut world = world.clone();
         world.troubles -= u8::from(event.is_trouble());
@@ -222,7 +222,7 @@ impl Play {
         after
     }
 
-    /// Goes on, without troubles, until nothing is on its way.
+    /// Goes on, without troubles, until no call is in flight.
     pub fn run_out(&mut self, mut world: World) -> World {
         while let Some(event) = self.events(&world).into_iter().find(|event| !matches!(event, Event::Begins { .. })) {
             world = self.then(world, event);
@@ -244,7 +244,7 @@ impl Play {
         self.send(world, client, number, course, 0);
     }
 
-    /// What the code asked since, but for `known` calls, goes on its way.
+    /// Sends the calls of a course, except the first `known`.
     fn send(&self, world: &mut World, client: u8, number: u8, course: Id, known: usize) {
         for (at, call) in self.requests.calls(course).iter().enumerate().skip(known) {
             let is_heard = !matches!(self.values.calls.at(*call), Call::Set(..));
@@ -258,7 +258,7 @@ impl Play {
         let (client, number) = call.who;
         let mut attempts = world.attempts.iter_mut();
         let attempt = attempts.find(|attempt| (attempt.client, attempt.number) == call.who).unwrap();
-        let State::Runs(before) = attempt.state else { unreachable!("nobody listens") };
+        let State::Runs(before) = attempt.state else { unreachable!("it is answered already") };
         let course = self.requests.go_on(&mut self.values, before, call.number, reply);
         let answer = self.requests.answer(course);
         attempt.state = answer.map_or(State::Runs(course), State::Answered);

@@ -1,4 +1,4 @@
-//! A unique constraint; who violates it is told so.
+//! A unique constraint; a request that violates it gets `409`.
 
 use super::kit::*;
 

@@ -1,4 +1,4 @@
-//! What the designs are written with: Redis, PostgreSQL and a queue as their users know them, over the model.
+//! Redis, PostgreSQL and a queue for the designs, with the usual calls, over the model.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::wire::{Call, Key, Row, Wire, read};
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// What a design works with.
+/// The stores of one request or consumer.
 pub struct App {
     pub redis: Redis,
     pub postgres: Postgres,
@@ -180,7 +180,7 @@ pub struct Queue {
     now: Timestamp,
 }
 
-/// An order that somebody wants, under a key.
+/// An order to place, under a key.
 pub struct Message {
     id: CommandId,
     pub key: String,

@@ -1,5 +1,5 @@
-//! The schedules that break the designs, on a real Redis and PostgreSQL: every request is held at each of its steps until the
-//! schedule names it, and each reply of the real stores has to be the one that the model gave.
+//! The schedules that break the designs, on a real Redis and PostgreSQL: each step is sent when the schedule names it, and each
+//! reply has to be the one that the model gave.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::stores::Phase;
 use crate::wire::{Call, Key, Relation, Reply, Row};
 use crate::world::{Event, Play, Step};
 
-/// Longer than a schedule takes up to the step at which the time is over.
+/// Enough for the steps before a lock expires.
 const SECONDS_OF_A_LOCK: u64 = 3;
 /// Deletes a key only if it has this text.
 const DELETE_IF: &str = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0";
@@ -32,7 +32,7 @@ struct Real {
     redis: MultiplexedConnection,
     /// A schema of PostgreSQL, and the beginning of each key in Redis.
     space: String,
-    /// Each try of a request has one, and loses what it has not committed when it dies.
+    /// One for each try of a request. If the try dies, what it has not committed is rolled back.
     sessions: HashMap<(u8, u8), Client>,
 }
 
@@ -45,7 +45,7 @@ async fn replay(design: &Design) {
     for (number, step) in steps.iter().enumerate() {
         real.take(&play, step).await.unwrap_or_else(|found| panic!("{}, step {}: {found}", design.name, number + 1));
     }
-    // What is open is rolled back.
+    // Open transactions are rolled back.
     real.sessions.clear();
     let session = real.new_session().await;
     let rows =
@@ -94,7 +94,7 @@ impl Real {
         &self.sessions[&who]
     }
 
-    /// Takes one step, or says how the real stores differ.
+    /// Takes one step. An error shows how the real stores differ from the model.
     async fn take(&mut self, play: &Play, Step { before, event, after }: &Step) -> Result<(), String> {
         match *event {
             Event::TakesEffect { call } => {
@@ -125,7 +125,7 @@ impl Real {
                 }
                 Ok(())
             }
-            // Nothing comes to a store.
+            // No store is involved.
             Event::Answers { .. }
             | Event::AnswerGetsLost { .. }
             | Event::GetsLost { .. }
@@ -142,7 +142,7 @@ impl Real {
         command.query_async(&mut self.redis).await.unwrap()
     }
 
-    /// By its own time, and by nothing else.
+    /// Waits until the key has expired.
     async fn wait_for_end_of(&mut self, key: &Key) -> Result<(), String> {
         let (name, started) = (self.name(key), Instant::now());
         while self.redis::<bool>(cmd("EXISTS").arg(&name)).await {

@@ -1,5 +1,5 @@
-//! What only the other designs ask of the stores: texts in Redis, tables with and without a constraint, and transactions of
-//! several statements.
+//! The stores for the other designs only: texts in Redis, tables with and without a constraint, and transactions of several
+//! statements.
 
 use order::stores::StoreError;
 
@@ -54,7 +54,7 @@ impl Stores {
         self.open.iter().filter(|(of, ..)| *of == who).count()
     }
 
-    /// A transaction ends, unless its session has.
+    /// Commits a transaction, unless its session has ended.
     pub(super) fn commit_all(&mut self, values: &Values, who: (u8, u8), written: usize) -> Reply {
         if self.written(who) != written {
             return Reply::Failed(StoreError::Unavailable("the session is gone".into()));
@@ -70,7 +70,7 @@ impl Stores {
         Reply::Done
     }
 
-    /// The session of somebody's transaction ends.
+    /// The session of an attempt ends, with its open transaction.
     pub fn roll_back(&mut self, who: (u8, u8)) {
         self.open.retain(|(of, ..)| *of != who);
     }
