@@ -16,10 +16,7 @@ import time
 
 import proc
 from bench import pgbench
-from world import ROOT, Stores, run
-
-INDEXES = ("orders_pkey", "orders_client_idempotency_key_key", "orders_client_customer_id_order_id_idx",
-           "orders_client_status_order_id_idx", "orders_client_changed_xid_order_id_idx")
+from world import INDEXES, ROOT, Stores, run
 
 
 def arguments():
@@ -49,7 +46,7 @@ class Partitions:
         self.database = self.stores.make_database(0)
         definitions = [self.sql(f"SELECT pg_get_indexdef('{name}'::regclass)") for name in INDEXES]
         self.sql("ALTER TABLE orders DROP CONSTRAINT orders_pkey, DROP CONSTRAINT orders_client_idempotency_key_key")
-        self.sql("; ".join(f"DROP INDEX {name}" for name in INDEXES[2:]))
+        self.sql("; ".join(f"DROP INDEX {name}" for name in list(INDEXES)[2:]))
         self.stores.fill(self.database, self.args.rows, f"'c-' || n % {self.args.clients}")
         self.sql("SET maintenance_work_mem = '512MB'; " + "; ".join(definitions))
         self.sql("ALTER TABLE orders ADD CONSTRAINT orders_pkey PRIMARY KEY USING INDEX orders_pkey, "

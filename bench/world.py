@@ -23,6 +23,13 @@ ORDER = {
     ],
     "comment": "leave at the door",
 }
+INDEXES = {
+    "orders_pkey": "index: order id",
+    "orders_client_idempotency_key_key": "index: key",
+    "orders_client_customer_id_order_id_idx": "index: customer",
+    "orders_client_status_order_id_idx": "index: status",
+    "orders_client_changed_xid_order_id_idx": "index: feed",
+}
 
 
 def run(*command, **options):
