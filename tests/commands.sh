@@ -329,8 +329,31 @@ contains "$said" "the new cell lacks orders"
 equal "$(orders_in cell_one), $(orders_in cell_two)" 'shop web web-2, none'
 for _ in 1 2; do done_by move copy web; done
 equal "$(orders_in cell_one), $(orders_in cell_two)" 'shop web web-2, web'
+for step in copy drop; do
+    refused env FROM_DATABASE_URL="$url/cell_one" TO_DATABASE_URL="$url/cell_one" scripts/move-client.sh "$step" web
+    contains "$said" "name the same database"
+done
+refused env FROM_DATABASE_URL="$url/missing" scripts/move-client.sh stop web
+contains "$said" 'database "missing" does not exist'
+PGOPTIONS='-c default_transaction_read_only=on' refused move stop shop
+contains "$said" "read-only transaction"
+contains_not "$said" "tries"
+done_by move resume web
+sql cell_one "UPDATE orders SET version = version + 1 WHERE client = 'web'"
+for _ in 1 2; do done_by move stop web; done
+refused move copy web
+contains "$said" "the new cell already has other orders of web"
+refused move drop web
+contains "$said" "the new cell lacks orders or changes"
+sql cell_two "UPDATE orders SET version = version + 1, status = 'confirmed'"
 done_by move drop web
 equal "$(orders_in cell_one), $(orders_in cell_two)" 'shop web-2, web'
+# Back again, and there once more before the drop.
+cell() { FROM_DATABASE_URL=$url/$1 TO_DATABASE_URL=$url/$2 done_by scripts/move-client.sh "$3" web; }
+for step in stop copy; do cell cell_two cell_one "$step"; done
+for step in stop copy; do cell cell_one cell_two "$step"; done
+sql cell_two "UPDATE orders SET version = version + 1 WHERE client = 'web'"
+refused sql cell_one "UPDATE orders SET version = version + 1 WHERE client = 'web'"
 
 begin "a BASE_URL may end in a slash"
 scripts/lib/npm.sh
