@@ -26,8 +26,9 @@ impl Cell {
     /// One that knows these clients. The token of `web` is `token-web`.
     async fn start(clients: &[&str]) -> Self {
         let (postgres, redis) = (PrivatePostgres::start().await, PrivateRedis::start().await);
-        let clients: Vec<_> = clients.iter().map(|name| entry(name, &format!("token-{name}"))).collect();
-        let app = TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", &clients.join(" ")), PATIENT]).await;
+        let clients = clients.iter().map(|name| entry(name, &format!("token-{name}"))).collect::<Vec<_>>().join(" ");
+        let pg_deadline = ("SPIN_VARIABLE_PG_DEADLINE_MS", "60000");
+        let app = TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", &clients), pg_deadline, PATIENT]).await;
         app.postgres.lead_to(postgres.address());
         app.redis.lead_to(format!("127.0.0.1:{}", redis.port));
         Self { app, postgres, _redis: redis }
@@ -212,11 +213,11 @@ async fn follow(caller: Caller, ends: Arc<AtomicBool>, seen: Arc<Mutex<BTreeMap<
     }
 }
 
-/// Until so many more orders are written.
-async fn until_written(done: &AtomicUsize, more: usize) {
-    let (before, started) = (done.load(Ordering::Relaxed), Instant::now());
-    while done.load(Ordering::Relaxed) < before + more {
-        assert!(started.elapsed() < PATIENCE, "no orders are written");
+/// Until the writers have counted this many more.
+async fn until_counted(counter: &AtomicUsize, more: usize) {
+    let (before, started) = (counter.load(Ordering::Relaxed), Instant::now());
+    while counter.load(Ordering::Relaxed) < before + more {
+        assert!(started.elapsed() < PATIENCE, "the writers make no progress");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -247,14 +248,17 @@ async fn a_client_moves_to_another_cell_under_load_without_a_second_order_or_a_m
             .collect();
     let consumer = tokio::spawn(follow(caller("web"), consumer_ends.clone(), seen.clone()));
 
-    until_written(&done, 40).await;
+    until_counted(&done, 40).await;
     move_client("stop", &one, &two).await;
-    until_written(&done_beside, 4).await;
+    let web = caller("web");
+    web.place(&fresh_key()).await.assert_problem(503, "store-unavailable");
+    until_counted(&repeats, 1).await;
+    until_counted(&done_beside, 4).await;
     move_client("copy", &one, &two).await;
     nginx.reload(&routes(&[("web", &*two.app.url), before[1], before[2]])).await;
-    until_written(&done, 40).await;
+    until_counted(&done, 40).await;
     move_client("drop", &one, &two).await;
-    until_written(&done, 10).await;
+    until_counted(&done, 10).await;
     ends.store(true, Ordering::Relaxed);
     let mut written = Vec::new();
     let mut beside = 0;
@@ -262,17 +266,20 @@ async fn a_client_moves_to_another_cell_under_load_without_a_second_order_or_a_m
         let of_one = writer.await.unwrap();
         if at < 4 { written.extend(of_one) } else { beside += of_one.len() }
     }
-    consumer_ends.store(true, Ordering::Relaxed);
-    let restarts = consumer.await.unwrap();
-
-    let web = caller("web");
-    let (mut lost, mut missed) = (0, 0);
+    let (mut lost, mut missed) = (0, BTreeMap::new());
     for (key, placed, version) in &written {
         let again = web.place(key).await;
         lost += usize::from(again.header("idempotent-replayed") != "true" || again.body != placed.body);
-        let id = placed.json()["orderId"].as_str().unwrap().to_owned();
-        missed += usize::from(seen.lock().unwrap().get(&id) != Some(version));
+        missed.insert(placed.json()["orderId"].as_str().unwrap().to_owned(), *version);
     }
+    // A page may be empty while any transaction of the server runs, so the consumer has time.
+    let started = Instant::now();
+    while !missed.is_empty() && started.elapsed() < PATIENCE {
+        missed.retain(|id, version| seen.lock().unwrap().get(id) != Some(version));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    consumer_ends.store(true, Ordering::Relaxed);
+    let (restarts, missed) = (consumer.await.unwrap(), missed.len());
     let (old, new) = (one.orders().await, two.orders().await);
     let duplicates = new["web"] - written.len() as i64;
     println!(
@@ -287,6 +294,5 @@ async fn a_client_moves_to_another_cell_under_load_without_a_second_order_or_a_m
     assert_eq!(new.keys().collect::<Vec<_>>(), ["shop", "web"]);
     assert_eq!((old["depot"] + new["shop"]) as usize, beside);
     assert_eq!(seen.lock().unwrap().len(), written.len(), "the consumer knows no other order");
-    assert!(repeats.load(Ordering::Relaxed) > 0, "the move was under load");
     assert_eq!(restarts, 1, "the cursor was of the other cell");
 }
