@@ -45,7 +45,7 @@ sync_copy() {
     done < <(git ls-files -z --cached --others --exclude-standard)
     while IFS= read -r -d '' file; do
         [ -f "$checkout/$file" ] || rm -f "$copy/$file"
-    done < <(cd "$copy" && find src migrations tests -type f -print0)
+    done < <(cd "$copy" && find . -path ./target -prune -o -type f -print0)
 }
 # Copies the checkout's compiled dependencies, which no mutant changes, as hard links: cargo uses what is fresh and
 # replaces the rest. Our own crates are left out: in the copy they would pass for fresh.
