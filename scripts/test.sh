@@ -8,11 +8,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/start.sh
 
-step() { echo "== $*"; "$@"; }
+# With the time since the start.
+title() { printf '== %d:%02d %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
+step() { title "$@"; "$@"; }
 # The service logs every failure that a test provokes: the log is kept, and shown only if a test fails.
 log=target/test.log
 quiet_step() {
-    echo "== $*"
+    title "$@"
     "$@" 2>"$log" || { tail -n 200 "$log" >&2; echo "test: failed: $*; its log is $log" >&2; exit 1; }
 }
 
@@ -80,7 +82,7 @@ if on_bundled_host; then step cargo test -p order-host --profile host --no-run; 
 step cargo test --no-run
 for RUNTIME in "${runtimes[@]}"; do
     export RUNTIME
-    echo "== on $(scripts/runtime.sh name)"
+    title "on $(scripts/runtime.sh name)"
     quiet_step cargo test --test e2e
     step scripts/prove.sh --brief
     step scripts/newman.sh
@@ -109,4 +111,4 @@ trap 'exit 130' INT TERM
 step other_stores POSTGRES=17 VALKEY=9
 step other_stores POSTGRES=18
 names=$(for RUNTIME in "${runtimes[@]}"; do RUNTIME=$RUNTIME scripts/runtime.sh name; done)
-echo "== all green on ${names//$'\n'/ and on }"
+title "all green on ${names//$'\n'/ and on }"
