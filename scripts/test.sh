@@ -55,7 +55,7 @@ step cargo fmt --manifest-path fuzz/Cargo.toml --check
 export RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 step cargo build --target wasm32-wasip2 --release
 step scripts/mutants.sh --check
-step cargo test --lib --test structure --test group_commit --test timer --test intake
+step cargo test --test structure --test settings --test group_commit --test timer --test intake
 step scripts/interleavings.sh
 step scripts/interleavings.sh --designs
 step cargo test --test interleavings honesty::

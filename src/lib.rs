@@ -30,8 +30,6 @@
 //! - A refusal and a failure are never stored.
 //! - Only `api`, `intake` and `problem` know status codes; only `spin` knows the SDK, the clock and randomness.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
-
 pub mod api;
 pub mod change_order;
 pub mod client;

@@ -77,33 +77,3 @@ fn as_sent(response: &Response<Bytes>) -> String {
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use base64::Engine;
-    use sha2::{Digest, Sha256};
-
-    #[test]
-    fn the_policy_names_the_hash_of_the_style_and_of_the_script() {
-        for (directive, file) in
-            [("style-src", include_str!("pages/style.css")), ("script-src", include_str!("pages/home.js"))]
-        {
-            let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(file));
-            let expected = format!("{directive} 'sha256-{hash}'");
-            assert!(CONTENT_SECURITY_POLICY.contains(&expected), "set this in CONTENT_SECURITY_POLICY: {expected}");
-        }
-    }
-
-    #[test]
-    fn a_page_is_one_file_that_fetches_nothing() {
-        let pages = Problem::examples().map(|example| problem(example.entry().slug).unwrap());
-        for page in
-            pages.iter().map(String::as_str).chain([&*home(), &problem_list("/problems/"), &problem_list("/problems")])
-        {
-            for foreign in [" src=", "url(", "@import", "http://", "https://", " style=\"", " onclick=", "=\"/"] {
-                assert!(!page.contains(foreign), "{foreign}");
-            }
-        }
-    }
-}

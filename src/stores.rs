@@ -221,25 +221,3 @@ pub trait OrderStore {
     /// Fails unless the store answers and its schema is the one this build expects.
     async fn check(&self) -> Result<(), StoreError>;
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_values_of_a_statement_are_its_own_fault() {
-        let of = |code: &str| StoreError::of_sqlstate(Some(code).filter(|code| !code.is_empty()), "why".into());
-        for code in ["22P02", "22021", "23502", "23505", "23514"] {
-            assert_eq!(of(code), StoreError::Broken("why".into()), "{code}");
-        }
-        for code in
-            ["", "0", "08006", "25006", "26000", "40001", "42P05", "53300", "55P03", "57014", "57P01", "XX000", "é00"]
-        {
-            assert_eq!(of(code), StoreError::Unavailable("why".into()), "{code}");
-        }
-        for code in ["42P01", "42703", "42P10", "42704", "42501", "42883", "42601"] {
-            let StoreError::Unavailable(cause) = of(code) else { panic!("{code}") };
-            assert!(cause.contains("missing") && cause.ends_with("why"), "{code}: {cause}");
-        }
-    }
-}

@@ -144,35 +144,3 @@ fn skip_number(value: &[u8]) -> Option<&[u8]> {
 fn split_while(bytes: &[u8], holds: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     bytes.split_at(bytes.iter().position(|byte| !holds(*byte)).unwrap_or(bytes.len()))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(value: &str) -> Result<String, InvalidKey> {
-        IdempotencyKey::parse(value.as_bytes()).map(|key| key.0)
-    }
-
-    #[test]
-    fn every_malformed_key_is_named() {
-        for (value, expected) in [
-            ("", InvalidKey::Empty),
-            ("   ", InvalidKey::Empty),
-            ("\"\"", InvalidKey::Empty),
-            ("a,b", InvalidKey::BareDelimiter),
-            ("a\"b", InvalidKey::BareDelimiter),
-            ("\"ab", InvalidKey::Unclosed),
-            ("\"ab\\", InvalidKey::Unclosed),
-            ("\"a\\b\"", InvalidKey::BadEscape),
-            ("\"ab\"c", InvalidKey::TrailingText),
-            ("ключ", InvalidKey::NotPrintable),
-            ("a\tb", InvalidKey::NotPrintable),
-            ("\"a\u{7f}\"", InvalidKey::NotPrintable),
-        ] {
-            assert_eq!(parsed(value), Err(expected), "{value:?}");
-        }
-        assert!(parsed(&"k".repeat(255)).is_ok());
-        assert_eq!(parsed(&"k".repeat(256)), Err(InvalidKey::TooLong));
-        assert!(parsed(&format!("\"{}\"", "\\\"".repeat(255))).is_ok());
-    }
-}

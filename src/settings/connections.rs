@@ -84,21 +84,3 @@ impl fmt::Display for PgSession<'_> {
         )
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_and_password_of_redis_are_escaped() {
-        assert_eq!(redis_url("redis://r:1", "", "a b@/:%'\""), "redis://:a%20b%40%2F%3A%25%27%22@r:1");
-        assert_eq!(redis_url("rediss://r:1", "shop@1", "p"), "rediss://shop%401:p@r:1");
-        assert_eq!(redis_url("redis://[::1]:6379", "", ""), "redis://[::1]:6379");
-        let parsed: redis::ConnectionInfo =
-            redis::IntoConnectionInfo::into_connection_info(redis_url("redis://r:1", "u:/", "a b@/:%'\"+")).unwrap();
-        assert_eq!(
-            (parsed.redis.username.as_deref(), parsed.redis.password.as_deref()),
-            (Some("u:/"), Some("a b@/:%'\"+"))
-        );
-    }
-}

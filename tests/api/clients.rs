@@ -2,7 +2,8 @@
 
 use super::in_memory::redis_key;
 use super::*;
-use order::client::{ClientName, Clients};
+use http::HeaderMap;
+use order::client::{ClientName, Clients, Unauthorized};
 use sha2::{Digest, Sha256};
 
 fn digest(token: &str) -> String {
@@ -184,4 +185,57 @@ async fn clients_that_do_not_parse_admit_no_request() {
     assert_problem(&app.get("/orders/x").await, 500, "internal");
     assert_eq!(app.get("/readyz").await.status(), 503);
     assert_eq!((app.orders.statements.get(), app.order_count()), (0, 0));
+}
+
+const WEB: &str = "web:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+const SHOP: &str = "shop-2:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752";
+
+fn identified(clients: &str, lines: &[&str]) -> Result<String, Unauthorized> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        headers.append("authorization", line.parse().unwrap());
+    }
+    Clients::parse(clients).unwrap().identify(&headers).map(|name| name.as_str().to_owned())
+}
+
+#[test]
+fn an_empty_list_is_open_to_everyone() {
+    for clients in ["", " \n\t"] {
+        assert_eq!(identified(clients, &[]), Ok(String::new()));
+        assert_eq!(identified(clients, &["Basic x", "Bearer y"]), Ok(String::new()));
+    }
+}
+
+#[test]
+fn a_token_names_its_client() {
+    let clients = format!("{WEB}\n {SHOP}");
+    for (line, name) in [("Bearer test", "web"), ("bearer  test", "web"), ("BEARER test2", "shop-2")] {
+        assert_eq!(identified(&clients, &[line]), Ok(name.into()), "{line}");
+    }
+    let second = "web:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752";
+    assert_eq!(identified(&format!("{WEB} {second}"), &["Bearer test2"]), Ok("web".into()));
+}
+
+#[test]
+fn a_value_that_does_not_parse_names_its_entry_and_never_means_open() {
+    let digest = &WEB[4..];
+    for (clients, number) in [
+        ("web".to_owned(), 1),
+        (",".to_owned(), 1),
+        (format!("{WEB}, {SHOP}"), 1),
+        (format!("{WEB} ,"), 2),
+        (format!("{SHOP} web:{}", digest.to_uppercase()), 2),
+        (format!("web:{}", &digest[1..]), 1),
+        (format!("web:{digest}0"), 1),
+        (format!("web: {digest}"), 1),
+        (format!(":{digest}"), 1),
+        (format!("Web:{digest}"), 1),
+        (format!("{}:{digest}", "w".repeat(33)), 1),
+        (format!("{WEB} {WEB}"), 2),
+        (format!("{WEB} {SHOP} shop:{digest}"), 3),
+    ] {
+        let Err(invalid) = Clients::parse(&clients) else { panic!("{clients} means something") };
+        assert!(invalid.starts_with(&format!("entry {number} ")), "{clients}: {invalid}");
+        assert!(!invalid.contains(&digest[..8]), "{invalid}");
+    }
 }

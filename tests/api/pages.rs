@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use base64::Engine;
 use order::problem::Problem;
+use sha2::{Digest, Sha256};
 
 fn text(response: &Response<Bytes>) -> &str {
     std::str::from_utf8(response.body()).unwrap()
@@ -79,5 +81,30 @@ async fn the_first_page_names_every_route_and_no_other() {
     for (method, path) in named.filter_map(|text| text.split_once(" /")) {
         let path = format!("/{path}");
         assert!(contract["paths"][&path].get(method.to_lowercase()).is_some(), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_policy_names_the_hash_of_the_style_and_of_the_script() {
+    let page = TestApp::default().get("/").await;
+    let policy = header(&page, "content-security-policy");
+    for (directive, element) in [("style-src", "style"), ("script-src", "script")] {
+        let (_, rest) = text(&page).split_once(&format!("<{element}>")).unwrap();
+        let (file, _) = rest.split_once(&format!("</{element}>")).unwrap();
+        let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(file));
+        let expected = format!("{directive} 'sha256-{hash}'");
+        assert!(policy.contains(&expected), "set this in CONTENT_SECURITY_POLICY: {expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_one_file_that_fetches_nothing() {
+    let app = TestApp::default();
+    let problems = Problem::examples().map(|example| format!("/problems/{}", example.entry().slug));
+    for path in problems.iter().map(String::as_str).chain(["/", "/problems/", "/problems"]) {
+        let page = app.get(path).await;
+        for foreign in [" src=", "url(", "@import", "http://", "https://", " style=\"", " onclick=", "=\"/"] {
+            assert!(!text(&page).contains(foreign), "{foreign} on {path}");
+        }
     }
 }

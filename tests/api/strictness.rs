@@ -44,6 +44,41 @@ async fn a_body_with_a_coding_is_refused_whatever_is_in_it() {
 }
 
 #[tokio::test]
+async fn a_media_type_may_have_parameters_that_are_well_formed() {
+    let app = TestApp::default();
+    let placed = async |media_type: &str| {
+        let request = Request::post("/orders").header("idempotency-key", "k").header("content-type", media_type);
+        app.send(request.body(order()).unwrap()).await
+    };
+    for media_type in [
+        "application/json",
+        " Application/JSON ",
+        "application/json;",
+        "application/json;;",
+        "application/json; charset=utf-8",
+        "application/json ; a=\"b; \\\" c\" ; d=e",
+        "application/json;v=1 ;",
+    ] {
+        assert_eq!(placed(media_type).await.status(), 201, "{media_type}");
+    }
+    for media_type in [
+        "",
+        "application/jsonp",
+        "application/json, text/plain",
+        "application/json; charset=utf-8, text/plain",
+        "application/json; charset",
+        "application/json; =utf-8",
+        "application/json; charset=",
+        "application/json; a=\"b",
+        "application/json; a=\"b\"c",
+        "application/json; a = b",
+        "application/json text",
+    ] {
+        assert_eq!(placed(media_type).await.status(), 415, "{media_type}");
+    }
+}
+
+#[tokio::test]
 async fn a_content_type_that_is_given_twice_is_refused() {
     let app = TestApp::default();
     let twice = post().header("content-type", "application/json").body(order()).unwrap();

@@ -1,6 +1,6 @@
 //! Bodies that are almost valid.
 
-use order::order::{NewOrder, Rejected};
+use order::order::{MAX_TOTAL, NewOrder, Rejected};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -195,4 +195,78 @@ proptest! {
     fn any_bytes_are_a_body(body in vec(any::<u8>(), 0..200)) {
         laws::body(&body);
     }
+}
+
+const ORDER: &str =
+    r#"{"customerId":"c","currency":"RUB","items":[{"sku":"a","quantity":2,"unitAmount":50}],"comment":"x"}"#;
+
+fn pointers(json: &str) -> Vec<String> {
+    match NewOrder::parse(json.as_bytes()) {
+        Err(Rejected::Invalid(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_fault_is_listed_at_once() {
+    assert_eq!(
+        pointers(r#"{"customerId":"","colour":1,"items":[{"sku":1,"quantity":0},{"a/b~":1}],"comment":null}"#),
+        [
+            "/colour",
+            "/customerId",
+            "/currency",
+            "/items/0/sku",
+            "/items/0/quantity",
+            "/items/0/unitAmount",
+            "/items/1/a~1b~0",
+            "/items/1/sku",
+            "/items/1/quantity",
+            "/items/1/unitAmount",
+            "/comment"
+        ],
+    );
+}
+
+#[test]
+fn one_change_makes_one_fault() {
+    for (from, to, pointer) in [
+        (r#""customerId":"c""#, r#""customerId":"c","customerId":"c""#, "/customerId"),
+        (r#""customerId":"c""#, r#""customerId":"\u0000""#, "/customerId"),
+        (r#""customerId":"c""#, r#""customerId":"\ud800""#, "/customerId"),
+        ("RUB", "rub", "/currency"),
+        ("RUB", "РУБ", "/currency"),
+        (r#""quantity":2"#, r#""quantity":2.0"#, "/items/0/quantity"),
+        (r#""quantity":2"#, r#""quantity":2e0"#, "/items/0/quantity"),
+        (r#""quantity":2"#, r#""quantity":1e999"#, "/items/0/quantity"),
+        (r#""quantity":2"#, r#""quantity":10001"#, "/items/0/quantity"),
+        (r#""quantity":2"#, r#""quantity":-1"#, "/items/0/quantity"),
+        (r#""quantity":2"#, r#""quantity":"2""#, "/items/0/quantity"),
+        (r#""unitAmount":50"#, r#""unitAmount":1000000000001"#, "/items/0/unitAmount"),
+        (r#""unitAmount":50"#, r#""unitAmount":99999999999999999999999"#, "/items/0/unitAmount"),
+        (r#"{"sku":"a","quantity":2,"unitAmount":50}"#, "", "/items"),
+        (r#"{"sku":"a","quantity":2,"unitAmount":50}"#, "[]", "/items/0"),
+        (r#""comment":"x""#, r#""comment":"a\u0000b""#, "/comment"),
+        (r#""comment":"x""#, r#""comment":{}"#, "/comment"),
+    ] {
+        assert_eq!(pointers(&ORDER.replace(from, to)), [pointer], "{to}");
+    }
+}
+
+#[test]
+fn a_total_that_not_every_json_reader_holds_is_refused() {
+    let item = r#"{"sku":"a","quantity":10000,"unitAmount":1000000000000}"#;
+    let json = ORDER.replace(r#"{"sku":"a","quantity":2,"unitAmount":50}"#, &[item; 100].join(","));
+    assert_eq!(pointers(&json), ["/items"]);
+    let exact =
+        r#"{"sku":"a","quantity":9007,"unitAmount":1000000000000},{"sku":"b","quantity":1,"unitAmount":199254740991}"#;
+    let json = ORDER.replace(r#"{"sku":"a","quantity":2,"unitAmount":50}"#, exact);
+    assert_eq!(NewOrder::parse(json.as_bytes()).unwrap().total_amount, MAX_TOTAL);
+    assert_eq!(pointers(&json.replace("199254740991", "199254740992")), ["/items"]);
+}
+
+#[test]
+fn deep_nesting_is_a_fault_and_not_a_crash() {
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert_eq!(pointers(&deep), [""]);
+    assert_eq!(pointers(&ORDER.replace(r#""comment":"x""#, &format!(r#""comment":{deep}"#))), ["/comment"]);
 }

@@ -1,4 +1,4 @@
-//! Cursors of the feed.
+//! Cursors of the feed, and the snapshots in them.
 
 use std::collections::BTreeSet;
 
@@ -117,4 +117,26 @@ fn with_more_open_transactions_than_a_cursor_names_it_can_be_read_and_skips_noth
     }
     while !page() {}
     assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn a_snapshot_reads_and_writes_the_text_of_postgresql() {
+    for text in ["1:1:", "10:20:10,14,15", "795:799:795"] {
+        assert_eq!(Snapshot::parse(text).unwrap().to_string(), text);
+    }
+    assert_eq!(Snapshot::parse("10:20:"), Some(Snapshot { xmax: 20, open: Vec::new() }));
+    for text in ["", "1", "1:2", "1:x:", "1:9:2,x"] {
+        assert_eq!(Snapshot::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn two_snapshots_together_show_what_both_show() {
+    let [one, other] = ["2:9:2,5", "3:7:3,5"].map(|text| Snapshot::parse(text).unwrap());
+    let both = one.clone().and(&other);
+    assert_eq!(both.to_string(), "2:7:2,3,5");
+    for xid in 0..12 {
+        assert_eq!(both.shows(xid), one.shows(xid) && other.shows(xid), "{xid}");
+    }
+    assert_eq!(both.up_to(5).to_string(), "2:5:2,3");
 }
