@@ -7,12 +7,11 @@
 //! A consumer must not miss what was not visible when it last looked, and a snapshot of PostgreSQL shows exactly that.
 //! So a cursor is a snapshot, and no open transaction holds up the changes of another one.
 
-use chrono::SecondsFormat;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::client::ClientName;
-use crate::order::{Order, Status};
+use crate::order::{Order, rfc3339};
 use crate::stores::{Event, OrderStore, Snapshot, StoreError, Sweep};
 
 pub use cursor::{Cursor, MAX_OPEN, is_of_an_earlier_release};
@@ -57,7 +56,7 @@ struct CloudEvent<'a> {
     specversion: &'static str,
     id: String,
     source: &'static str,
-    r#type: &'static str,
+    r#type: String,
     subject: Uuid,
     time: String,
     datacontenttype: &'static str,
@@ -75,13 +74,9 @@ fn cloud_event(event: &Event) -> CloudEvent<'_> {
         specversion: "1.0",
         id: format!("{}/{}", order.id, order.version),
         source: "/orders",
-        r#type: match order.status {
-            Status::Created => "order.created",
-            Status::Confirmed => "order.confirmed",
-            Status::Cancelled => "order.cancelled",
-        },
+        r#type: format!("order.{}", order.status.as_str()),
         subject: order.id,
-        time: event.at.to_rfc3339_opts(SecondsFormat::Millis, true),
+        time: rfc3339(event.at),
         datacontenttype: "application/json",
         data: order,
     }

@@ -17,8 +17,14 @@ pub const MAX_TOTAL: i64 = 9_007_199_254_740_991;
 /// An instant in UTC with milliseconds.
 pub type Timestamp = DateTime<Utc>;
 
+/// With milliseconds and `Z`, as answers, events and the log have it.
+pub fn rfc3339(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 /// An order as a client asked for it, with every rule of the contract met.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NewOrder {
     /// 1 to 64 characters.
     pub customer_id: String,
@@ -27,6 +33,7 @@ pub struct NewOrder {
     /// 1 to 100.
     pub items: Vec<Item>,
     /// At most 500 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Sum of quantity times unit amount, in the currency's minor unit.
     pub total_amount: i64,
@@ -103,12 +110,8 @@ struct OrderJson<'a> {
     order_id: Uuid,
     status: &'static str,
     version: i64,
-    customer_id: &'a str,
-    currency: &'a str,
-    items: &'a [Item],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comment: Option<&'a str>,
-    total_amount: i64,
+    #[serde(flatten)]
+    placed: &'a NewOrder,
     created_at: String,
 }
 
@@ -128,12 +131,8 @@ impl Order {
             order_id: self.id,
             status: status.as_str(),
             version,
-            customer_id: &self.placed.customer_id,
-            currency: &self.placed.currency,
-            items: &self.placed.items,
-            comment: self.placed.comment.as_deref(),
-            total_amount: self.placed.total_amount,
-            created_at: self.created_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            placed: &self.placed,
+            created_at: rfc3339(self.created_at),
         }
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
-use crate::order::Timestamp;
+use crate::order::{Timestamp, rfc3339};
 
 /// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -125,7 +125,7 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
         _ => Outcome::Answered,
     });
     let line = RequestLine {
-        time: measured.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        time: rfc3339(measured.at),
         level: if status >= StatusCode::INTERNAL_SERVER_ERROR { "error" } else { "info" },
         event: "request",
         // A client may invent a method, so any other one is a fixed word.
@@ -163,7 +163,7 @@ fn condition_line(at: Timestamp, level: &'static str, event: &str, cause: &str) 
         event: &'a str,
         cause: &'a str,
     }
-    let time = at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let time = rfc3339(at);
     serde_json::to_string(&ConditionLine { time, level, event, cause }).unwrap_or_default()
 }
 

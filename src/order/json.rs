@@ -74,7 +74,7 @@ impl Faults {
         json: &'a str,
         names: [&str; N],
     ) -> Option<[Option<&'a RawValue>; N]> {
-        let Ok(Members(members)) = serde_json::from_str(json) else {
+        let Ok(members) = members_of(json) else {
             return self.add(pointer, "must be an object whose member names are valid Unicode");
         };
         let mut found = [None; N];
@@ -120,31 +120,27 @@ fn member_pointer(parent: Pointer<'_>, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// An object's members as sent, duplicates included.
-struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
-
 /// Borrowed if it has no escapes; a bare `Cow` would not be.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
+/// An object's members as sent, duplicates included.
+fn members_of(json: &str) -> serde_json::Result<Vec<(Name<'_>, &RawValue)>> {
+    let mut document = serde_json::Deserializer::from_str(json);
+    let members = document.deserialize_map(Members)?;
+    document.end().map(|()| members)
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+struct Members;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(Name<'de>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        std::iter::from_fn(|| map.next_entry().transpose()).collect()
     }
 }
