@@ -11,9 +11,9 @@ use crate::order::{Timestamp, rfc3339};
 
 /// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// This request placed an order.
-    #[serde(rename = "placed")]
     Placed,
     /// A repeat, answered without PostgreSQL.
     #[serde(rename = "replayed from redis")]
@@ -25,19 +25,15 @@ pub enum Outcome {
     #[serde(rename = "key reused")]
     KeyReused,
     /// This request changed an order.
-    #[serde(rename = "changed")]
     Changed,
     /// A repeat of the last change.
     #[serde(rename = "change repeated")]
     ChangeRepeated,
     /// A read.
-    #[serde(rename = "answered")]
     Answered,
     /// Any other 4xx.
-    #[serde(rename = "refused")]
     Refused,
     /// A 5xx: the outcome may be unknown.
-    #[serde(rename = "failed")]
     Failed,
 }
 
@@ -145,26 +141,16 @@ pub fn request_line<B>(method: &Method, route: &'static str, response: &Response
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// A line for a condition that the request recovered from, such as a Redis that does not answer.
-pub fn warning_line(at: Timestamp, event: &str, cause: &str) -> String {
-    condition_line(at, "warn", event, cause)
-}
-
-/// A line for a condition that an operator has to look at, such as a queue that cannot be read.
-pub fn error_line(at: Timestamp, event: &str, cause: &str) -> String {
-    condition_line(at, "error", event, cause)
-}
-
-fn condition_line(at: Timestamp, level: &'static str, event: &str, cause: &str) -> String {
+/// The log line of a condition that is not a request's outcome.
+pub fn condition_line(at: Timestamp, level: &str, event: &str, cause: &str) -> String {
     #[derive(Serialize)]
     struct ConditionLine<'a> {
         time: String,
-        level: &'static str,
+        level: &'a str,
         event: &'a str,
         cause: &'a str,
     }
-    let time = rfc3339(at);
-    serde_json::to_string(&ConditionLine { time, level, event, cause }).unwrap_or_default()
+    serde_json::to_string(&ConditionLine { time: rfc3339(at), level, event, cause }).unwrap_or_default()
 }
 
 fn is_standard(method: &Method) -> bool {

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use spin_sdk::wasip3::wit_bindgen;
 
+use super::timestamp;
 use crate::timer::{TimedCall, Timer};
+use crate::trace::Measured;
 
 thread_local! {
     static TIMER: Timer = const { Timer::new() };
@@ -17,14 +19,19 @@ thread_local! {
 
 /// The clock and the deadlines of one request.
 pub struct RequestClock {
+    started: Instant,
     /// When the clock was last read. Reading it is a host call too, so a call is taken to begin when the previous one ended.
     read_at: Cell<Instant>,
+    /// How long the request has waited for Redis.
+    pub redis: Cell<Duration>,
+    /// How long it has waited for PostgreSQL.
+    pub postgres: Cell<Duration>,
 }
 
 impl RequestClock {
     /// For a request that began at `started`.
     pub fn from(started: Instant) -> Self {
-        Self { read_at: Cell::new(started) }
+        Self { started, read_at: Cell::new(started), redis: Cell::default(), postgres: Cell::default() }
     }
 
     /// The time at the last reading.
@@ -32,12 +39,29 @@ impl RequestClock {
         self.read_at.get()
     }
 
-    /// The result of `work`, or `None` if it takes longer than `limit`; and how long it took.
+    /// What the log needs of a request that arrived at `at`, in the time since 1970, and is answered now.
+    pub fn measured(&self, at: Duration) -> Measured {
+        Measured {
+            at: timestamp(at),
+            duration: self.started.elapsed(),
+            redis: self.redis.get(),
+            postgres: self.postgres.get(),
+        }
+    }
+
+    /// The result of `work`, or `None` if it takes longer than `limit`. The time that it took is added to `waited`.
     ///
     /// Late `work` is dropped, which cancels its host call.
-    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> (Option<T>, Duration) {
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        waited: &Cell<Duration>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let started = self.read_at.get();
-        (self.until(started + limit, work).await, self.read_at.get() - started)
+        let result = self.until(started + limit, work).await;
+        waited.set(waited.get() + (self.read_at.get() - started));
+        result
     }
 
     /// The result of `work`, or `None` if it is not done by `due`.

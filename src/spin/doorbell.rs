@@ -12,32 +12,29 @@ use super::deadlines::RequestClock;
 use super::postgres_orders::PostgresOrderStore;
 use super::redis_answers::RedisAnswerCache;
 use super::redis_commands::RedisCommands;
-use super::{now, order_id, print, settings, timestamp};
+use super::{now, order_id, print, report, settings, timestamp};
 use crate::api::Backends;
 use crate::intake::{self, COMMANDS, Command};
 use crate::settings::Settings;
-use crate::trace::{self, Measured};
+use crate::trace;
 
 /// The contents of the message do not matter.
 #[spin_sdk::redis_subscriber]
 async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
     match settings().await {
         Ok(settings) => {
-            intake::drain(&RedisCommands::new(&settings), async |command| answer(&settings, command).await).await;
+            intake::drain(&RedisCommands(&settings), async |command| answer(&settings, command).await).await;
         }
-        Err(invalid) => print(trace::error_line(timestamp(now()), "commands left for later", &invalid.to_string())),
+        Err(invalid) => report("commands left for later", &invalid.to_string()),
     }
     Ok(())
 }
 
 async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
-    let (started, began) = (Instant::now(), now());
-    let clock = RequestClock::from(started);
+    let (clock, began) = (RequestClock::from(Instant::now()), now());
     let (answers, orders) = (RedisAnswerCache::new(settings, &clock), PostgresOrderStore::new(settings, &clock));
     let backends = Backends { clients: &settings.clients, answers: &answers, orders: &orders };
     let response = intake::answer(&backends, command, timestamp(began), order_id(began)).await;
-    let (redis, postgres) = (answers.spent(), orders.spent());
-    let measured = Measured { at: timestamp(began), duration: started.elapsed(), redis, postgres };
-    print(trace::request_line(&Method::POST, COMMANDS, &response, &measured));
+    print(trace::request_line(&Method::POST, COMMANDS, &response, &clock.measured(began)));
     response
 }

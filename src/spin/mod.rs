@@ -21,7 +21,7 @@ use crate::api::{self, Backends, MAX_BODY_BYTES, Received};
 use crate::order::Timestamp;
 use crate::problem::Problem;
 use crate::settings::{DEFAULT_BODY_DEADLINE, InvalidSetting, Settings, VARIABLES};
-use crate::trace::{self, Measured, Note};
+use crate::trace::{self, Note};
 use deadlines::RequestClock;
 use messages::Body;
 use postgres_orders::PostgresOrderStore;
@@ -91,12 +91,8 @@ async fn handle(request: types::Request) -> Response<Bytes> {
         clock.until(due, body.read(most, false)).await;
     }
 
-    let mut measured =
-        Measured { at: timestamp(began), duration: started.elapsed(), redis: Duration::ZERO, postgres: Duration::ZERO };
-    if let Ok((_, answers, orders)) = &stores {
-        (measured.redis, measured.postgres) = (answers.spent(), orders.spent());
-    }
-    print(trace::request_line(head.method(), api::route_template(head.uri().path()), &response, &measured));
+    let route = api::route_template(head.uri().path());
+    print(trace::request_line(head.method(), route, &response, &clock.measured(began)));
     response
 }
 
@@ -127,11 +123,9 @@ fn timestamp(time: Duration) -> Timestamp {
 /// A UUIDv7 of the given time. The 12 bits after the milliseconds are a finer fraction of the time (RFC 9562, 6.2, method 3),
 /// so one call for 64 random bits is enough: each is a host call.
 fn order_id(time: Duration) -> Uuid {
-    let fraction = (u64::from(time.subsec_nanos()) % 1_000_000 * 4096 / 1_000_000) as u16;
-    let mut bits = [0; 10];
-    bits.iter_mut()
-        .zip(fraction.to_be_bytes().into_iter().chain(get_random_u64().to_be_bytes()))
-        .for_each(|(to, from)| *to = from);
+    let fraction = u64::from(time.subsec_nanos()) % 1_000_000 * 4096 / 1_000_000;
+    let bits = u128::from(fraction) << 64 | u128::from(get_random_u64());
+    let [_, _, _, _, _, _, bits @ ..] = bits.to_be_bytes();
     uuid::Builder::from_unix_timestamp_millis(time.as_millis() as u64, &bits).into_uuid()
 }
 
@@ -169,7 +163,12 @@ async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
 
 /// Logs a condition that the request recovers from.
 fn warn(event: &str, cause: &str) {
-    print(trace::warning_line(timestamp(now()), event, cause));
+    print(trace::condition_line(timestamp(now()), "warn", event, cause));
+}
+
+/// Logs a condition that an operator has to look at, such as a queue that cannot be read.
+fn report(event: &str, cause: &str) {
+    print(trace::condition_line(timestamp(now()), "error", event, cause));
 }
 
 /// Most bytes that the host takes in one write.

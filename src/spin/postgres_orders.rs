@@ -1,14 +1,12 @@
 //! Orders in PostgreSQL: each method is one statement, except placing, which may be batched or repeated.
 
-use std::time::Duration;
-
 use chrono::DateTime;
 use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
 
 use super::deadlines::RequestClock;
 use super::postgres_inserts::{Row, place};
-use super::postgres_sessions::{Failure, Kept, Parameters, PostgresSessions};
+use super::postgres_sessions::{Database, Failure, Kept, Parameters};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyRecord};
 use crate::order::{Item, NewOrder, Order, Status, Timestamp};
@@ -22,18 +20,17 @@ const SCHEMA: &str = "20261129000000_create_orders";
 
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
-    sessions: PostgresSessions<'a>,
+    settings: &'a Settings,
     clock: &'a RequestClock,
 }
 
 impl<'a> PostgresOrderStore<'a> {
     pub fn new(settings: &'a Settings, clock: &'a RequestClock) -> Self {
-        Self { sessions: PostgresSessions::new(settings, clock), clock }
+        Self { settings, clock }
     }
 
-    /// How long this request has waited for PostgreSQL.
-    pub fn spent(&self) -> Duration {
-        self.sessions.spent()
+    async fn run<T>(&self, work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        Database::within_deadline(self.settings, self.clock, work).await
     }
 
     async fn read(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
@@ -41,7 +38,7 @@ impl<'a> PostgresOrderStore<'a> {
     }
 
     async fn query(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.sessions.run(async |database| database.query(kept, sql, parameters).await).await
+        self.run(async |database| database.query(kept, sql, parameters).await).await
     }
 }
 
@@ -54,7 +51,7 @@ impl OrderStore for PostgresOrderStore<'_> {
         order: &Order,
     ) -> Result<Placement, StoreError> {
         let row = Row { client: client.clone(), key: key.clone(), fingerprint, order: order.clone() };
-        self.sessions.run(async |database| Ok(place(database, self.clock, row).await)).await?
+        self.run(async |database| Ok(place(database, self.clock, row).await)).await?
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
@@ -139,18 +136,19 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         let rows = self.read(include_str!("sql/list_events.sql"), &parameters).await?;
-        let (mut page, mut found) = (None, 0);
+        // These belong to the page, and are the same in every row.
+        let Some([DbValue::Int64(epoch), DbValue::Str(now), ..]) = rows.first().map(Vec::as_slice) else {
+            return Err(broken_feed());
+        };
+        let (epoch, now) = (*epoch, Snapshot::parse(now).ok_or_else(broken_feed)?);
+        let (mut events, mut found) = (Vec::new(), 0);
         for row in rows {
-            let row = FeedRow::read(row)?;
-            let page =
-                page.get_or_insert(Events { epoch: row.epoch, now: row.now, events: Vec::new(), has_more: false });
-            if let Some((count, event)) = row.event {
+            if let Some((count, event)) = event(row)? {
                 found = count;
-                page.events.push(event);
+                events.push(event);
             }
-            page.has_more = found > page.events.len() as i64;
         }
-        page.ok_or_else(|| StoreError::Broken("the feed has no row".into()))
+        Ok(Events { epoch, now, has_more: found > events.len() as i64, events })
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -177,31 +175,20 @@ fn uuid(value: Uuid) -> ParameterValue {
     ParameterValue::Uuid(value.to_string())
 }
 
-/// A row of the feed.
-struct FeedRow {
-    epoch: i64,
-    now: Snapshot,
-    /// With the number of events found, including those that do not fit on the page.
-    event: Option<(i64, Event)>,
+/// The event in a row of `list_events.sql`, and how many were found, including those that do not fit on the page. `None` in
+/// the only row if there is none.
+fn event(mut row: Vec<DbValue>) -> Result<Option<(i64, Event)>, StoreError> {
+    let columns_of_order = row.split_off(row.len().min(5));
+    let [_, _, DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid)] = row.as_slice() else {
+        return Ok(None);
+    };
+    let at = DateTime::from_timestamp_millis(*at_ms).ok_or_else(broken_feed)?;
+    let xid = xid.parse().map_err(|_| broken_feed())?;
+    Ok(Some((*found, Event { order: order(columns_of_order)?, at, xid })))
 }
 
-impl FeedRow {
-    /// Reads the columns of `list_events.sql`, in their order.
-    fn read(mut row: Vec<DbValue>) -> Result<Self, StoreError> {
-        let broken = || StoreError::Broken("the feed has other columns than the statement names".into());
-        let columns_of_order = row.split_off(row.len().min(5));
-        let [DbValue::Int64(epoch), DbValue::Str(now), change @ ..] = row.as_slice() else { return Err(broken()) };
-        let event = match change {
-            [DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid)] => {
-                let at = DateTime::from_timestamp_millis(*at_ms).ok_or_else(broken)?;
-                let xid = xid.parse().map_err(|_| broken())?;
-                Some((*found, Event { order: order(columns_of_order)?, at, xid }))
-            }
-            // No change was found.
-            _ => None,
-        };
-        Ok(Self { epoch: *epoch, now: Snapshot::parse(now).ok_or_else(broken)?, event })
-    }
+fn broken_feed() -> StoreError {
+    StoreError::Broken("the feed has other columns than the statement names".into())
 }
 
 /// Reads the columns that every `SELECT` begins with, in their order.

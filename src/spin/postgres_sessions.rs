@@ -4,7 +4,7 @@
 //! for a moment. The pool has a limit, and a take waits for a free session without a limit: a session that is kept for longer
 //! could stop the service.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 // The interface itself: the SDK's wrapper reads a certificate from a file too, which is 24 KB of the component.
@@ -27,14 +27,8 @@ const ENDED: &str = "57P01";
 /// Makes the parameters of a statement, again for each session that it is sent to.
 pub type Parameters<'a> = &'a dyn Fn() -> Vec<ParameterValue>;
 
-/// Runs the statements of one request, each call to the store under the deadline.
-pub struct PostgresSessions<'a> {
-    settings: &'a Settings,
-    clock: &'a RequestClock,
-    spent: Cell<Duration>,
-}
-
-/// The host's database. Only [`PostgresSessions::run`] gives it out, so that no statement is without a deadline.
+/// The host's database, for one request. Only [`Database::within_deadline`] gives it out, so that no statement is without a
+/// deadline.
 pub struct Database<'a> {
     settings: &'a Settings,
     clock: &'a RequestClock,
@@ -67,28 +61,18 @@ thread_local! {
     static SESSION: RefCell<Option<Session>> = const { RefCell::new(None) };
 }
 
-impl<'a> PostgresSessions<'a> {
-    pub fn new(settings: &'a Settings, clock: &'a RequestClock) -> Self {
-        Self { settings, clock, spent: Cell::new(Duration::ZERO) }
-    }
-
-    /// How long this request has waited for PostgreSQL.
-    pub fn spent(&self) -> Duration {
-        self.spent.get()
-    }
-
-    /// Runs `work`, which is one call to the store, within the deadline.
-    pub async fn run<T>(&self, work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (result, took) = self
-            .clock
-            .within(self.settings.pg_deadline, work(&Database { settings: self.settings, clock: self.clock }))
-            .await;
-        self.spent.set(self.spent.get() + took);
-        result.unwrap_or(Err(Failure::Late(self.settings.pg_deadline.as_millis())))
-    }
-}
-
 impl Database<'_> {
+    /// Runs `work`, which is one call to the store, within the deadline.
+    pub async fn within_deadline<T>(
+        settings: &Settings,
+        clock: &RequestClock,
+        work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let database = Database { settings, clock };
+        let result = clock.within(settings.pg_deadline, &clock.postgres, work(&database)).await;
+        result.unwrap_or(Err(Failure::Late(settings.pg_deadline.as_millis())))
+    }
+
     /// The result of a statement that can be tried in another way, or `None` after three quarters of the deadline, by when
     /// PostgreSQL has ended a wait for a lock. So a connection that has become silent costs no request.
     pub async fn while_time_is_left<T>(&self, statement: impl Future<Output = T>) -> Option<T> {
@@ -155,20 +139,19 @@ impl Database<'_> {
         }
     }
 
+    /// Takes a session. The host has a pool for each address and authority.
     async fn session(&self) -> Result<Session, Error> {
-        let asked = Instant::now();
-        let connection = self.connection().await?;
+        let (asked, address) = (Instant::now(), &self.settings.pg_address);
+        let connection = match &self.settings.pg_ca {
+            None => Connection::open_async(address.clone()).await?,
+            Some(pem) => {
+                let builder = ConnectionBuilder::new(address);
+                builder.set_ca_root(pem)?;
+                builder.build_async().await?
+            }
+        };
         let taken = Instant::now();
         Ok(Session { connection, taken, waited: taken - asked, kept_since: None })
-    }
-
-    /// One session. The host has a pool for each address and authority.
-    async fn connection(&self) -> Result<Connection, Error> {
-        let address = &self.settings.pg_address;
-        let Some(pem) = &self.settings.pg_ca else { return Connection::open_async(address.clone()).await };
-        let builder = ConnectionBuilder::new(address);
-        builder.set_ca_root(pem)?;
-        builder.build_async().await
     }
 }
 

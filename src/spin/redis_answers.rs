@@ -28,20 +28,13 @@ const BACK_OFF: Duration = Duration::from_secs(5);
 pub struct RedisAnswerCache<'a> {
     settings: &'a Rc<Settings>,
     clock: &'a RequestClock,
-    /// How long this request has waited.
-    spent: Cell<Duration>,
     /// Whether it found no Redis to connect to. It does not try again.
     unreachable: Cell<bool>,
 }
 
 impl<'a> RedisAnswerCache<'a> {
     pub fn new(settings: &'a Rc<Settings>, clock: &'a RequestClock) -> Self {
-        Self { settings, clock, spent: Cell::new(Duration::ZERO), unreachable: Cell::new(false) }
-    }
-
-    /// How long this request has waited for Redis.
-    pub fn spent(&self) -> Duration {
-        self.spent.get()
+        Self { settings, clock, unreachable: Cell::new(false) }
     }
 
     /// Runs `command`, unless Redis is skipped. A failure is logged as `event`.
@@ -49,9 +42,7 @@ impl<'a> RedisAnswerCache<'a> {
         if self.unreachable.get() || is_backing_off() {
             return None;
         }
-        let (reply, took) = execute(self.settings, self.clock, command, arguments).await;
-        self.spent.set(self.spent.get() + took);
-        match reply {
+        match execute(self.settings, self.clock, command, arguments).await {
             Ok(reply) => return Some(reply),
             Err(NoReply::Late) => back_off(self.settings.redis_deadline),
             Err(NoReply::Unreachable(cause)) => {
@@ -107,7 +98,7 @@ impl AnswerCache for RedisAnswerCache<'_> {
         let (settings, clock) = (self.settings.clone(), RequestClock::from(self.clock.read_at()));
         let unreachable = self.unreachable.clone();
         wit_bindgen::spawn(async move {
-            let answers = RedisAnswerCache { unreachable, ..RedisAnswerCache::new(&settings, &clock) };
+            let answers = RedisAnswerCache { settings: &settings, clock: &clock, unreachable };
             answers.call("redis set failed", "SET", arguments).await;
         });
     }

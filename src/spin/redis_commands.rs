@@ -7,30 +7,24 @@ use spin_sdk::redis::RedisResult;
 
 use super::deadlines::RequestClock;
 use super::redis_connection::{NoReply, execute, text};
-use super::{now, print, timestamp};
+use super::report;
 use crate::intake::{
     COMMANDS, Command, CommandId, CommandResult, Commands, KEPT_RESULTS, OLDEST_REDIS, Overdue, PAGE, RESULTS,
     overdue_after,
 };
 use crate::settings::Settings;
 use crate::stores::StoreError;
-use crate::trace;
 
 /// The consumer group and its only consumer, shared by all replicas: what is overdue is known by how long it is pending.
 const GROUP: &str = "intake";
 
 /// The `Commands` of one drain.
-pub struct RedisCommands<'a>(&'a Settings);
+pub struct RedisCommands<'a>(pub &'a Settings);
 
-impl<'a> RedisCommands<'a> {
-    pub fn new(settings: &'a Settings) -> Self {
-        Self(settings)
-    }
-
+impl RedisCommands<'_> {
     async fn call(&self, command: &str, arguments: &[&str]) -> Result<Vec<RedisResult>, StoreError> {
         let arguments = arguments.iter().map(|argument| text(argument)).collect();
-        let (reply, _) = execute(self.0, &RequestClock::from(Instant::now()), command, arguments).await;
-        let cause = match reply {
+        let cause = match execute(self.0, &RequestClock::from(Instant::now()), command, arguments).await {
             Ok(reply) => return Ok(reply),
             Err(NoReply::Late) => format!("no answer within {} ms", self.0.redis_deadline.as_millis()),
             Err(NoReply::Unreachable(cause) | NoReply::Failed(cause)) => cause,
@@ -141,6 +135,6 @@ impl Commands for RedisCommands<'_> {
     }
 
     fn report(&self, event: &str, cause: &str) {
-        print(trace::error_line(timestamp(now()), event, cause));
+        report(event, cause);
     }
 }

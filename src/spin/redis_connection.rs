@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
@@ -25,7 +24,7 @@ pub enum NoReply {
     Failed(String),
 }
 
-/// Runs `command` within the deadline, which includes opening the connection. Also returns how long it took.
+/// Runs `command` within the deadline, which includes opening the connection.
 ///
 /// It has no type of reply of its own, so that the caller decides what an unexpected one means.
 pub async fn execute(
@@ -33,15 +32,15 @@ pub async fn execute(
     clock: &RequestClock,
     command: &str,
     arguments: Vec<RedisParameter>,
-) -> (Result<Vec<RedisResult>, NoReply>, Duration) {
+) -> Result<Vec<RedisResult>, NoReply> {
     let used = Cell::new(None);
     let running = async {
         let connection = connection(settings).await?;
         used.set(Some(connection.clone()));
         connection.execute(command, arguments).await
     };
-    let (result, took) = clock.within(settings.redis_deadline, running).await;
-    let reply = match (result, used.take()) {
+    let result = clock.within(settings.redis_deadline, &clock.redis, running).await;
+    match (result, used.take()) {
         (Some(Ok(reply)), _) => Ok(reply),
         (Some(Err(error)), None) => Err(NoReply::Unreachable(cause(error))),
         (Some(Err(error)), Some(connection)) => {
@@ -55,8 +54,7 @@ pub async fn execute(
             connection.into_iter().for_each(forget);
             Err(NoReply::Late)
         }
-    };
-    (reply, took)
+    }
 }
 
 async fn connection(settings: &Settings) -> Result<Rc<Connection>, Error> {
