@@ -1,11 +1,11 @@
 //! Inserts orders into PostgreSQL: alone, or in a batch with orders of concurrent requests to this instance.
 
-use std::fmt::Write;
 use std::future::pending;
 use std::rc::Rc;
 use std::slice;
 use std::time::{Duration, Instant};
 
+use base16ct::HexDisplay;
 use serde::Serialize;
 use spin_sdk::pg::wit::postgres::{DbValue, ParameterValue};
 use uuid::Uuid;
@@ -14,9 +14,9 @@ use super::deadlines::RequestClock;
 use super::postgres_sessions::{Database, Failure, Kept};
 use super::warn;
 use crate::client::ClientName;
-use crate::group_commit::{GroupCommit, Groupable, Written};
+use crate::group_commit::{GroupCommit, Groupable};
 use crate::idempotency::{Fingerprint, IdempotencyKey};
-use crate::insert_order::{Shared, insert_order};
+use crate::insert_order::{BatchResult, insert_order};
 use crate::order::{Item, Order};
 use crate::stores::{Placement, StoreError};
 
@@ -35,12 +35,9 @@ impl Groupable for Rc<Row> {
     }
 }
 
-/// The result of a row in its batch. `None`: the batch wrote nothing, and each row is sent alone.
-type GroupResult = Option<Result<Placement, StoreError>>;
-
 thread_local! {
     /// The writes of this instance.
-    static WRITERS: Rc<GroupCommit<Rc<Row>, GroupResult>> = Rc::default();
+    static WRITERS: Rc<GroupCommit<Rc<Row>, BatchResult>> = Rc::default();
 }
 
 /// SQLSTATE of a row whose id exists already: only an earlier attempt of the same request has that id.
@@ -61,31 +58,30 @@ pub async fn place(database: &Database<'_>, clock: &RequestClock, row: Row) -> R
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
     let statement = async |rows: Vec<_>| place_together(database, &rows).await;
     let pause = async |time| _ = clock.until(Instant::now() + time, pending::<()>()).await;
-    let shared = match writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await {
-        Written::Done(Some(result)) => Shared::Settled(result),
-        Written::Done(None) | Written::NotTried => Shared::WroteNothing,
-        Written::Unknown => Shared::Unknown,
-    };
+    let in_batch = writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await;
     let is_placed = async {
         let placements = are_placed(database, slice::from_ref(&row)).await?;
         Ok(placements == [Placement::Placed])
     };
-    insert_order(shared, async { placement(insert(database, Kept::Avoid, &row).await) }, is_placed).await
+    insert_order(in_batch, async { placement(insert(database, Kept::Avoid, &row).await) }, is_placed).await
 }
 
 /// Places all `rows` with one statement. `None` if it failed and may have written them.
-async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec<GroupResult>> {
+async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec<BatchResult>> {
     if let [row] = rows {
         let inserted = insert(database, Kept::Report, row).await;
         // A statement whose session was lost may have been committed.
         let is_known = !matches!(inserted, Err(Failure::SessionLost(_)));
         return is_known.then(|| vec![Some(placement(inserted))]);
     }
+    let warn_of = |cause: &str| {
+        warn("orders not placed together", &format!("{cause}; its {} orders go one by one", rows.len()));
+    };
     let json = to_json(&rows.iter().map(|row| JsonRow::of(row)).collect::<Vec<_>>());
     let parameters = || vec![ParameterValue::Jsonb(json.clone())];
     let inserted = Box::pin(database.execute(Kept::Report, include_str!("sql/place_orders.sql"), &parameters));
     let Some(inserted) = database.while_time_is_left(inserted).await else {
-        warn("orders not placed together", &format!("no answer in time; its {} orders go one by one", rows.len()));
+        warn_of("no answer in time");
         return None;
     };
     let wrote_nothing = matches!(&inserted, Err(failure) if failure.sqlstate() == Some(LOCK_TIMEOUT));
@@ -98,10 +94,7 @@ async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec
     match placements {
         Ok(placements) => Some(placements.into_iter().map(|placement| Some(Ok(placement))).collect()),
         Err(failure) => {
-            warn(
-                "orders not placed together",
-                &format!("{}; its {} orders go one by one", failure.cause(), rows.len()),
-            );
+            warn_of(&failure.cause());
             wrote_nothing.then(|| vec![None; rows.len()])
         }
     }
@@ -178,13 +171,11 @@ struct JsonRow<'a> {
 impl<'a> JsonRow<'a> {
     fn of(row: &'a Row) -> Self {
         let placed = &row.order.placed;
-        // As PostgreSQL reads a bytea.
-        let mut fingerprint = "\\x".to_owned();
-        row.fingerprint.0.iter().for_each(|byte| _ = write!(fingerprint, "{byte:02x}"));
         Self {
             order_id: row.order.id,
             idempotency_key: row.key.as_str(),
-            fingerprint,
+            // As PostgreSQL reads a bytea.
+            fingerprint: format!("\\x{:x}", HexDisplay(&row.fingerprint.0)),
             customer_id: &placed.customer_id,
             currency: &placed.currency,
             items: &placed.items,

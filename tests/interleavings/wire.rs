@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use order::client::ClientName;
+use order::group_commit::Written;
 use order::idempotency::{Fingerprint, IdempotencyKey, KeyRecord};
-use order::insert_order::{Shared, insert_order};
+use order::insert_order::insert_order;
 use order::intake::{Command, CommandId, CommandResult, Commands, Overdue};
 use order::order::{Order, Status, Timestamp};
 use order::stores::{AnswerCache, Events, Filter, OrderStore, Page, Placement, StoreError, Sweep};
@@ -124,13 +125,13 @@ impl OrderStore for Wire {
         if !self.in_groups {
             return insert().await;
         }
-        let shared = match insert().await {
-            Err(StoreError::KeyInUse(_)) => Shared::WroteNothing,
-            Err(_) => Shared::Unknown,
-            result => Shared::Settled(result),
+        let in_batch = match insert().await {
+            Err(StoreError::KeyInUse(_)) => Written::Done(None),
+            Err(_) => Written::Unknown,
+            result => Written::Done(Some(result)),
         };
         let is_placed = async { Ok(OrderStore::find(self, client, order.id).await?.is_some()) };
-        insert_order(shared, insert(), is_placed).await
+        insert_order(in_batch, insert(), is_placed).await
     }
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
