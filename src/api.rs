@@ -119,7 +119,7 @@ async fn answer<K: AnswerCache, O: OrderStore>(
     body: impl Future<Output = Result<Received, Problem>>,
 ) -> Result<Response<Bytes>, Problem> {
     let (route, segment) = route.ok_or(Problem::NotFound)?;
-    let action = route.action(head.method()).ok_or_else(|| Problem::MethodNotAllowed { allow: route.allow() })?;
+    let action = route.action(head.method()).ok_or_else(|| Problem::MethodNotAllowed(route.allow()))?;
     let (headers, path, query) = (head.headers(), head.uri().path(), head.uri().query());
     match action {
         Action::ShowHome => page(headers, pages::home()),

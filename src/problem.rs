@@ -23,11 +23,8 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// One refusal or failure. Each doc line ends in its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// `POST /orders` without the header: 400.
-    IdempotencyKeyMissing {
-        /// A header that was sent, and was probably meant as this one.
-        misspelt: Option<&'static str>,
-    },
+    /// `POST /orders` without the header, perhaps with this misspelt one: 400.
+    IdempotencyKeyMissing(Option<&'static str>),
     /// A key that breaks the syntax: 400.
     IdempotencyKeyInvalid(InvalidKey),
     /// A body that is not JSON: 400.
@@ -40,11 +37,8 @@ pub enum Problem {
     NotFound,
     /// No such order: 404.
     OrderNotFound,
-    /// The path has other methods: 405.
-    MethodNotAllowed {
-        /// The `Allow` header.
-        allow: String,
-    },
+    /// The path has only these methods: 405.
+    MethodNotAllowed(String),
     /// The body did not arrive in time: 408.
     RequestTimeout,
     /// Another request with the key is still running: 409.
@@ -58,22 +52,16 @@ pub enum Problem {
     },
     /// A cursor from before the database was loaded into another server or set back: 410.
     CursorExpired,
-    /// The order is at another version than `If-Match` names: 412.
-    PreconditionFailed {
-        /// The order's current `ETag`.
-        etag: HeaderValue,
-    },
+    /// The order is at another version than `If-Match` names; this is its current `ETag`: 412.
+    PreconditionFailed(HeaderValue),
     /// A body over the limit: 413.
     PayloadTooLarge,
     /// A body in a form that the method does not accept: 415.
     UnsupportedMediaType(Unsupported),
     /// An order, or a change of one, against the rules: 422.
     InvalidOrder(Vec<Fault>),
-    /// The key belongs to another order: 422.
-    IdempotencyKeyReused {
-        /// That order.
-        order_id: Uuid,
-    },
+    /// The key belongs to this other order: 422.
+    IdempotencyKeyReused(Uuid),
     /// `PATCH` without the `ETag` of the version to change: 428.
     PreconditionRequired,
     /// A defect or a bad setting: 500.
@@ -85,17 +73,14 @@ pub enum Problem {
 /// What about the form of a body is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
-    /// The `Content-Type`.
-    MediaType {
-        /// The one that the method accepts.
-        accepted: &'static str,
-    },
+    /// The `Content-Type`: the method accepts only this one.
+    MediaType(&'static str),
     /// The `Content-Encoding`.
     Coding,
 }
 
 /// Seconds after which a retry is worthwhile: longer than a lock or a short outage lasts.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Most faults listed in one answer: a body of 64 KiB can have thousands.
 const MAX_ERRORS: usize = 100;
@@ -105,7 +90,7 @@ struct ProblemJson<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
-    detail: &'a str,
+    detail: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
     #[serde(rename = "orderId", skip_serializing_if = "Option::is_none")]
@@ -116,10 +101,10 @@ impl Problem {
     /// For the client; never the text of a database or a library.
     fn detail(&self) -> String {
         match self {
-            Self::IdempotencyKeyMissing { misspelt: None } => {
+            Self::IdempotencyKeyMissing(None) => {
                 "Send an Idempotency-Key header with a fresh value for each order, such as a UUID.".into()
             }
-            Self::IdempotencyKeyMissing { misspelt: Some(name) } => {
+            Self::IdempotencyKeyMissing(Some(name)) => {
                 format!("The header {name} is not read. Send its value as Idempotency-Key.")
             }
             Self::IdempotencyKeyInvalid(reason) => format!("Idempotency-Key: {reason}."),
@@ -128,7 +113,7 @@ impl Problem {
             Self::Unauthorized(_) => "Send Authorization: Bearer with the token of a client.".into(),
             Self::NotFound => "There is nothing at this path.".into(),
             Self::OrderNotFound => "There is no order with this id.".into(),
-            Self::MethodNotAllowed { allow } => format!("This path allows {allow}."),
+            Self::MethodNotAllowed(allow) => format!("This path allows {allow}."),
             Self::RequestTimeout => {
                 "The body did not arrive in time. Nothing was written. Send the same request again, key included.".into()
             }
@@ -142,13 +127,13 @@ impl Problem {
                 "The cursor is from an earlier life of the database. Read again without after and drop orders that do not appear."
                     .into()
             }
-            Self::PreconditionFailed { .. } => {
+            Self::PreconditionFailed(_) => {
                 "If-Match does not name the order's current version. Read the order, decide again, and send its ETag \
                  unchanged, quotes included."
                     .into()
             }
             Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),
-            Self::UnsupportedMediaType(Unsupported::MediaType { accepted }) => {
+            Self::UnsupportedMediaType(Unsupported::MediaType(accepted)) => {
                 format!("Send one Content-Type: {accepted}. Its parameters, if any, must be well-formed.")
             }
             Self::UnsupportedMediaType(Unsupported::Coding) => {
@@ -158,7 +143,7 @@ impl Problem {
                 format!("The body breaks the rules in {} places; errors lists the first {MAX_ERRORS}.", faults.len())
             }
             Self::InvalidOrder(_) => "The body breaks the rules listed in errors.".into(),
-            Self::IdempotencyKeyReused { .. } => {
+            Self::IdempotencyKeyReused(_) => {
                 "This Idempotency-Key was used for another order. Use a fresh key for a new order.".into()
             }
             Self::PreconditionRequired => {
@@ -173,57 +158,52 @@ impl Problem {
         }
     }
 
+    /// The header that only this problem has.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match self {
+            Self::PreconditionFailed(etag) => return Some((header::ETAG, etag.clone())),
+            Self::MethodNotAllowed(allow) => return Some((header::ALLOW, allow.try_into().ok()?)),
+            Self::UnsupportedMediaType(Unsupported::MediaType(MERGE_PATCH)) => (ACCEPT_PATCH, MERGE_PATCH),
+            Self::UnsupportedMediaType(Unsupported::Coding) => (header::ACCEPT_ENCODING, "identity"),
+            Self::Unauthorized(Unauthorized::NoToken) => (header::WWW_AUTHENTICATE, r#"Bearer realm="orders""#),
+            Self::Unauthorized(Unauthorized::UnknownToken) => {
+                (header::WWW_AUTHENTICATE, r#"Bearer realm="orders", error="invalid_token""#)
+            }
+            Self::IdempotencyKeyInUse(_) | Self::StoreUnavailable(_) => (header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+            _ => return None,
+        };
+        Some((name, HeaderValue::from_static(value)))
+    }
+
+    /// For the log.
+    fn cause(self) -> Option<String> {
+        match self {
+            Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) | Self::Internal(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
     /// The answer, with a note for the log.
     pub fn into_response(self) -> Response<Bytes> {
         let Entry { slug, status, title, .. } = self.entry();
         let errors = if let Self::InvalidOrder(errors) = &self { errors.as_slice() } else { &[] };
-        let errors = errors.get(..MAX_ERRORS).unwrap_or(errors);
-        let order_id = if let Self::IdempotencyKeyReused { order_id } = self { Some(order_id) } else { None };
-        let detail = self.detail();
         let json = ProblemJson {
             r#type: format!("/problems/{slug}"),
             title,
             status: status.as_u16(),
-            detail: &detail,
-            errors,
-            order_id,
+            detail: self.detail(),
+            errors: errors.get(..MAX_ERRORS).unwrap_or(errors),
+            order_id: if let Self::IdempotencyKeyReused(order_id) = self { Some(order_id) } else { None },
         };
         // A struct of strings and numbers always serialises.
         let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
         *response.status_mut() = status;
-        Note::on(&mut response).problem = Some(slug);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        match self {
-            Self::PreconditionFailed { etag } => {
-                headers.insert(header::ETAG, etag);
-            }
-            Self::UnsupportedMediaType(Unsupported::MediaType { accepted: MERGE_PATCH }) => {
-                headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
-            }
-            Self::UnsupportedMediaType(Unsupported::Coding) => {
-                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            }
-            Self::Unauthorized(why) => {
-                let challenge = match why {
-                    Unauthorized::NoToken => r#"Bearer realm="orders""#,
-                    Unauthorized::UnknownToken => r#"Bearer realm="orders", error="invalid_token""#,
-                };
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-            }
-            Self::MethodNotAllowed { allow } => {
-                headers.extend(HeaderValue::try_from(allow).ok().map(|allow| (header::ALLOW, allow)));
-            }
-            Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
-                Note::on(&mut response).cause = Some(cause);
-            }
-            Self::Internal(cause) => {
-                Note::on(&mut response).cause = Some(cause);
-            }
-            _ => {}
-        }
+        headers.extend(self.header());
+        let note = Note::on(&mut response);
+        (note.problem, note.cause) = (Some(slug), self.cause());
         response
     }
 }

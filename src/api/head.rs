@@ -19,7 +19,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Pro
     match (lines.next(), lines.next()) {
         (None, _) => {
             let misspelt = MISSPELT_KEYS.iter().find(|name| headers.contains_key(*name));
-            Err(Problem::IdempotencyKeyMissing { misspelt: misspelt.map(HeaderName::as_str) })
+            Err(Problem::IdempotencyKeyMissing(misspelt.map(HeaderName::as_str)))
         }
         (Some(line), None) => IdempotencyKey::parse(line.as_bytes()).map_err(Problem::IdempotencyKeyInvalid),
         (Some(_), Some(_)) => Err(Problem::IdempotencyKeyInvalid(InvalidKey::Repeated)),
@@ -34,7 +34,7 @@ pub(super) fn require_media_type(headers: &HeaderMap, accepted: &'static str) ->
         _ => false,
     };
     if !is_accepted {
-        return Err(Problem::UnsupportedMediaType(Unsupported::MediaType { accepted }));
+        return Err(Problem::UnsupportedMediaType(Unsupported::MediaType(accepted)));
     }
     let codings =
         headers.get_all(header::CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));

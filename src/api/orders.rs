@@ -38,7 +38,7 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
         PlaceOutcome::Placed(answer) => created(answer, "false", Outcome::Placed),
         PlaceOutcome::ReplayedFromRedis(answer) => created(answer, "true", Outcome::ReplayedFromRedis),
         PlaceOutcome::ReplayedFromPostgres(answer) => created(answer, "true", Outcome::ReplayedFromPostgres),
-        PlaceOutcome::KeyReused(order_id) => Err(Problem::IdempotencyKeyReused { order_id }),
+        PlaceOutcome::KeyReused(order_id) => Err(Problem::IdempotencyKeyReused(order_id)),
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
         ChangeOutcome::Made(order) => changed(&order, Outcome::Changed),
         ChangeOutcome::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
         ChangeOutcome::NotFound => Err(Problem::OrderNotFound),
-        ChangeOutcome::MovedOn(version) => Err(Problem::PreconditionFailed { etag: etag(version)? }),
+        ChangeOutcome::MovedOn(version) => Err(Problem::PreconditionFailed(etag(version)?)),
         ChangeOutcome::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
     }
 }

@@ -9,7 +9,7 @@ use crate::problem::Problem;
 pub(super) fn require_match(headers: &HeaderMap, etag: &HeaderValue) -> Result<(), Problem> {
     let wanted = entity_tags(headers, header::IF_MATCH);
     let is_wanted = wanted.is_empty() || is_any(&wanted) || names(&wanted, etag);
-    if is_wanted { Ok(()) } else { Err(Problem::PreconditionFailed { etag: etag.clone() }) }
+    if is_wanted { Ok(()) } else { Err(Problem::PreconditionFailed(etag.clone())) }
 }
 
 /// Whether `If-None-Match` names `etag`: the client already has this version.

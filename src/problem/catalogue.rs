@@ -28,26 +28,26 @@ impl Problem {
     pub fn examples() -> [Self; 20] {
         let fault = |pointer: &str, detail: &'static str| Fault { pointer: pointer.into(), detail: detail.into() };
         [
-            Self::IdempotencyKeyMissing { misspelt: None },
+            Self::IdempotencyKeyMissing(None),
             Self::IdempotencyKeyInvalid(InvalidKey::TooLong),
             Self::MalformedJson("EOF while parsing an object at line 1 column 1".into()),
             Self::InvalidParameter("limit must be a whole number from 1 to 100".into()),
             Self::Unauthorized(Unauthorized::NoToken),
             Self::NotFound,
             Self::OrderNotFound,
-            Self::MethodNotAllowed { allow: "GET, HEAD, POST".into() },
+            Self::MethodNotAllowed("GET, HEAD, POST".into()),
             Self::RequestTimeout,
             Self::IdempotencyKeyInUse(String::new()),
             Self::TransitionNotAllowed { from: Status::Cancelled, to: Status::Confirmed },
             Self::CursorExpired,
-            Self::PreconditionFailed { etag: HeaderValue::from_static("\"2\"") },
+            Self::PreconditionFailed(HeaderValue::from_static("\"2\"")),
             Self::PayloadTooLarge,
-            Self::UnsupportedMediaType(Unsupported::MediaType { accepted: MERGE_PATCH }),
+            Self::UnsupportedMediaType(Unsupported::MediaType(MERGE_PATCH)),
             Self::InvalidOrder(vec![
                 fault("/colour", "is not a known field"),
                 fault("/items/0/quantity", "must be from 1 to 10000"),
             ]),
-            Self::IdempotencyKeyReused { order_id: Uuid::from_u128(0x019a_b0c2_7d1e_7c3a_9a51_3f0a_5d0f_6b11) },
+            Self::IdempotencyKeyReused(Uuid::from_u128(0x019a_b0c2_7d1e_7c3a_9a51_3f0a_5d0f_6b11)),
             Self::PreconditionRequired,
             Self::Internal(String::new()),
             Self::StoreUnavailable(String::new()),
@@ -58,7 +58,7 @@ impl Problem {
     pub fn entry(&self) -> Entry {
         let entry = |slug, status, title, meaning, retry| Entry { slug, status, title, meaning, retry };
         match self {
-            Self::IdempotencyKeyMissing { .. } => entry(
+            Self::IdempotencyKeyMissing(_) => entry(
                 "idempotency-key-missing",
                 StatusCode::BAD_REQUEST,
                 "Idempotency-Key is missing",
@@ -116,7 +116,7 @@ impl Problem {
                  Orders are never deleted.",
                 "No. If its POST may still be running, send that again with the same key: only that settles it.",
             ),
-            Self::MethodNotAllowed { .. } => entry(
+            Self::MethodNotAllowed(_) => entry(
                 "method-not-allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
@@ -160,7 +160,7 @@ impl Problem {
                  the version that arrives, even if yours is higher. At the first empty page drop those that are still stale: \
                  they no longer exist.",
             ),
-            Self::PreconditionFailed { .. } => entry(
+            Self::PreconditionFailed(_) => entry(
                 "precondition-failed",
                 StatusCode::PRECONDITION_FAILED,
                 "If-Match names another version",
@@ -197,7 +197,7 @@ impl Problem {
                  Nothing was written.",
                 "Not as it is. Correct the body; the key is unused and may be used for it.",
             ),
-            Self::IdempotencyKeyReused { .. } => entry(
+            Self::IdempotencyKeyReused(_) => entry(
                 "idempotency-key-reused",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The key belongs to another order",
