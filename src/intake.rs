@@ -96,16 +96,14 @@ pub struct CommandResult {
 impl CommandResult {
     /// Names and values as the stream has them. All are text, since many producers decode everything they read.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let key = self.key.iter().map(|key| ("key", key.clone()));
-        [("command", self.command.to_string()), ("client", self.client.as_str().to_owned())]
-            .into_iter()
-            .chain(key)
-            .chain([
-                ("status", self.status.to_string()),
-                ("body", String::from_utf8_lossy(&self.body).into_owned()),
-                ("replayed", self.is_replay.to_string()),
-            ])
-            .collect()
+        let mut fields = vec![("command", self.command.to_string()), ("client", self.client.as_str().to_owned())];
+        fields.extend(self.key.clone().map(|key| ("key", key)));
+        fields.extend([
+            ("status", self.status.to_string()),
+            ("body", String::from_utf8_lossy(&self.body).into_owned()),
+            ("replayed", self.is_replay.to_string()),
+        ]);
+        fields
     }
 }
 

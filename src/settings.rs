@@ -75,10 +75,6 @@ impl Settings {
     /// Reads each of [`VARIABLES`] with `variable`.
     pub fn parse(variable: impl Fn(&'static str) -> Result<String, String>) -> Result<Self, InvalidSetting> {
         let read = |name| variable(name).map_err(|reason| InvalidSetting { name, reason });
-        let filled = |name| match read(name)? {
-            value if value.is_empty() => Err(InvalidSetting { name, reason: "must not be empty".into() }),
-            value => Ok(value),
-        };
         let number = |name, min: u64, max: u64| match read(name)?.parse::<u64>() {
             Ok(value) if (min..=max).contains(&value) => Ok(value),
             _ => Err(InvalidSetting { name, reason: format!("must be a whole number from {min} to {max}") }),
@@ -87,6 +83,7 @@ impl Settings {
             value if is_valid(&value) => Ok(value),
             _ => Err(InvalidSetting { name, reason: reason.into() }),
         };
+        let filled = |name| checked(name, |value| !value.is_empty(), "must not be empty");
 
         let redis_address =
             checked("redis_address", is_redis_address, "must be redis://host:port or rediss://host:port")?;

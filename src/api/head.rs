@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES};
+use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES, Received};
 use crate::idempotency::{IdempotencyKey, InvalidKey};
 use crate::problem::{Problem, Unsupported};
 
@@ -81,12 +81,17 @@ fn skip_token(text: &str) -> Option<&str> {
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// Refuses a body whose declared length is too large, before it is sent.
-pub(super) fn require_length(headers: &HeaderMap) -> Result<(), Problem> {
+/// The body, unless it is too large. If the head declares that, it is refused before it is sent.
+pub(super) async fn bounded(
+    headers: &HeaderMap,
+    body: impl Future<Output = Result<Received, Problem>>,
+) -> Result<Received, Problem> {
     // The host has checked the number, so one that does not parse here is too large.
     let length = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
-    match headers.get(header::CONTENT_LENGTH).map(|value| length(value).unwrap_or(usize::MAX)) {
-        Some(length) if length > MAX_BODY_BYTES => Err(Problem::PayloadTooLarge),
-        _ => Ok(()),
+    let declared = headers.get(header::CONTENT_LENGTH).map_or(0, |value| length(value).unwrap_or(usize::MAX));
+    if declared > MAX_BODY_BYTES {
+        return Err(Problem::PayloadTooLarge);
     }
+    let received = body.await?;
+    if received.body.len() <= MAX_BODY_BYTES { Ok(received) } else { Err(Problem::PayloadTooLarge) }
 }

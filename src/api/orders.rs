@@ -4,11 +4,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use uuid::Uuid;
 
-use super::head::{require_length, require_media_type};
+use super::head::{bounded, require_media_type};
 use super::preconditions::{etag, is_known, named_versions, require_match};
-use super::{
-    Backends, IDEMPOTENT_REPLAYED, JSON, MAX_BODY_BYTES, Received, header_value, json_response, not_modified, to_json,
-};
+use super::{Backends, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified, to_json};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
@@ -31,8 +29,7 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
 ) -> Result<Response<Bytes>, Problem> {
     require_media_type(head.headers(), JSON)?;
     let key = key?;
-    require_length(head.headers())?;
-    let Received { body, at, order_id } = bounded(body.await?)?;
+    let Received { body, at, order_id } = bounded(head.headers(), body).await?;
     let new_order = NewOrder::parse(&body)?;
     match place_order(backends.answers, backends.orders, client, &key, new_order, order_id, at).await? {
         PlaceOutcome::Placed(answer) => created(answer, "false", Outcome::Placed),
@@ -75,8 +72,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     let id = order_id(id)?;
     require_media_type(head.headers(), MERGE_PATCH)?;
     let versions = named_versions(head.headers())?;
-    require_length(head.headers())?;
-    let received = bounded(body.await?)?;
+    let received = bounded(head.headers(), body).await?;
     let status = Status::parse_patch(&received.body)?;
     match change_order(backends.orders, client, id, &versions, status, received.at).await? {
         ChangeOutcome::Made(order) => changed(&order, Outcome::Changed),
@@ -105,9 +101,4 @@ pub(super) fn order_id(id: &str) -> Result<Uuid, Problem> {
         Ok(uuid) if id.len() == 36 => Ok(uuid),
         _ => Err(Problem::OrderNotFound),
     }
-}
-
-/// Without a declared length, only now is it known that a body is too long.
-fn bounded(received: Received) -> Result<Received, Problem> {
-    if received.body.len() <= MAX_BODY_BYTES { Ok(received) } else { Err(Problem::PayloadTooLarge) }
 }
