@@ -179,12 +179,15 @@ fn uuid(value: Uuid) -> ParameterValue {
 /// the only row if there is none.
 fn event(mut row: Vec<DbValue>) -> Result<Option<(i64, Event)>, StoreError> {
     let columns_of_order = row.split_off(row.len().min(5));
-    let [_, _, DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid)] = row.as_slice() else {
-        return Ok(None);
-    };
-    let at = DateTime::from_timestamp_millis(*at_ms).ok_or_else(broken_feed)?;
-    let xid = xid.parse().map_err(|_| broken_feed())?;
-    Ok(Some((*found, Event { order: order(columns_of_order)?, at, xid })))
+    match row.as_slice() {
+        [_, _, DbValue::Int64(found), DbValue::Int64(at_ms), DbValue::Str(xid)] => {
+            let at = DateTime::from_timestamp_millis(*at_ms).ok_or_else(broken_feed)?;
+            let xid = xid.parse().map_err(|_| broken_feed())?;
+            Ok(Some((*found, Event { order: order(columns_of_order)?, at, xid })))
+        }
+        [_, _, DbValue::DbNull, ..] => Ok(None),
+        _ => Err(broken_feed()),
+    }
 }
 
 fn broken_feed() -> StoreError {
