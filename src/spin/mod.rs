@@ -24,6 +24,7 @@ use crate::settings::{DEFAULT_BODY_DEADLINE, InvalidSetting, Settings, VARIABLES
 use crate::trace::{self, Note};
 use deadlines::RequestClock;
 use messages::Body;
+use postgres_inserts::is_often_alone;
 use postgres_orders::PostgresOrderStore;
 use redis_answers::RedisAnswerCache;
 
@@ -44,13 +45,6 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// How long the body of a request without a valid token is read and discarded: an order of [`MAX_BODY_BYTES`] over a slow line.
 const STRANGERS_BODY_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How long an instance takes requests.
-///
-/// A host gives requests to its instances in turn and ends each after 128 of them. So a burst leaves many instances, each with
-/// few requests at a time, whose orders hardly ever share a statement, and they live the longer the more they are. Measured
-/// on Spin 4.1 with 64 clients: 55 instances without this limit, 21 with it (2026-11-29).
-const LIFETIME: Duration = Duration::from_secs(1);
-
 struct Service;
 spin_sdk::wasip3::http::service::export!(Service);
 
@@ -63,7 +57,7 @@ impl Guest for Service {
 /// Answers every request: an error that left the component would lose status, body and headers.
 async fn handle(request: types::Request) -> Response<Bytes> {
     let (started, began) = (Instant::now(), now());
-    retire_when_old(started);
+    retire_if_often_alone(started);
     let settings = settings().await;
     let body_deadline = settings.as_deref().map_or(DEFAULT_BODY_DEADLINE, |settings| settings.body_deadline);
     let clock = RequestClock::from(started);
@@ -129,13 +123,14 @@ fn order_id(time: Duration) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(time.as_millis() as u64, &bits).into_uuid()
 }
 
-/// Once the instance is old, has the host give it no more requests. It ends when its own are done.
-fn retire_when_old(now: Instant) {
+/// Has the host give an instance that often places orders alone no more requests. It ends when its own are done.
+///
+/// For the beginning of a request: if a request did this later, the next one waited 200 ms (Spin 4.1, 2026-11-29).
+fn retire_if_often_alone(now: Instant) {
     thread_local! {
-        static BORN: Instant = Instant::now();
         static IS_RETIRED: Cell<bool> = const { Cell::new(false) };
     }
-    if BORN.with(|born| now - *born) > LIFETIME && !IS_RETIRED.replace(true) {
+    if is_often_alone(now) && !IS_RETIRED.replace(true) {
         wit_bindgen::backpressure_inc();
     }
 }
