@@ -158,7 +158,7 @@ impl Problem {
         }
     }
 
-    /// The header that only this problem has.
+    /// The header beyond those of every problem.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let (name, value) = match self {
             Self::PreconditionFailed(etag) => return Some((header::ETAG, etag.clone())),

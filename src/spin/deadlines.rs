@@ -39,7 +39,7 @@ impl RequestClock {
         self.read_at.get()
     }
 
-    /// What the log needs of a request that arrived at `at`, in the time since 1970, and is answered now.
+    /// For the log of a request that arrived at `at`, since the beginning of 1970, and is answered now.
     pub fn measured(&self, at: Duration) -> Measured {
         Measured {
             at: timestamp(at),

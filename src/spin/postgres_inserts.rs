@@ -39,6 +39,8 @@ impl Groupable for Rc<Row> {
 thread_local! {
     /// The writes of this instance.
     static WRITERS: Rc<GroupCommit<Rc<Row>, BatchResult>> = Rc::default();
+    /// How many of its orders went to PostgreSQL alone at first.
+    pub static PLACED_ALONE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// SQLSTATE of a row whose id exists already: only an earlier attempt of the same request has that id.
@@ -54,22 +56,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// succession, so a time shorter than a statement pays off.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// An instance that has placed this many orders alone, in [`ALONE_FOR`] or longer, takes no more requests.
-///
-/// A host gives requests to its instances in turn and ends each after 128 of them. So a burst leaves many instances, each with
-/// few requests at a time, whose orders hardly ever share a statement, and they live the longer the more they are. An instance
-/// that ended earlier would not be worth its start: at 512 clients the time without the number cost half of the creates (Spin
-/// 4.1, 2026-11-29).
-const ALONE_TIMES: u32 = 16;
-/// So that a single client's orders do not start an instance several times a second.
-const ALONE_FOR: Duration = Duration::from_secs(1);
-
 /// Places `row`, if its key is free.
 pub async fn place(database: &Database<'_>, clock: &RequestClock, row: Row) -> Result<Placement, StoreError> {
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
     let statement = async |rows: Vec<_>| {
         if rows.len() == 1 {
-            FIRST_ALONE.with(|_| TIMES_ALONE.set(TIMES_ALONE.get() + 1));
+            PLACED_ALONE.set(PLACED_ALONE.get() + 1);
         }
         place_together(database, &rows).await
     };
@@ -80,18 +72,6 @@ pub async fn place(database: &Database<'_>, clock: &RequestClock, row: Row) -> R
         Ok(placements == [Placement::Placed])
     };
     insert_order(in_batch, async { placement(insert(database, Kept::Avoid, &row).await) }, is_placed).await
-}
-
-thread_local! {
-    /// When this instance placed its first order alone.
-    static FIRST_ALONE: Instant = Instant::now();
-    /// How many it has placed alone.
-    static TIMES_ALONE: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Whether this instance has often placed orders alone.
-pub fn is_often_alone(now: Instant) -> bool {
-    TIMES_ALONE.get() >= ALONE_TIMES && FIRST_ALONE.with(|first| now - *first) >= ALONE_FOR
 }
 
 /// Places all `rows` with one statement. `None` if it failed and may have written them.
