@@ -42,7 +42,7 @@ async fn a_page_reads_a_bounded_number_of_rows_whatever_the_filters() {
     all.iter_mut().skip(2 * MANY).for_each(|order: &mut Order| order.placed.customer_id = "c-43".into());
     orders.place_many(&client, &all).await;
     analyze().await;
-    let session = orders.session().await.unwrap();
+    let session = orders.patient_session().await;
     let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {}", include_str!("../../src/spin/sql/list_orders.sql"));
     for customer_id in [None, Some("c-42"), Some("c-43"), Some("nobody")] {
         for status in [None, Some(Status::Created), Some(Status::Confirmed)] {

@@ -60,8 +60,15 @@ impl PostgresOrders {
         Ok(client)
     }
 
-    pub async fn begin(&self) -> Transaction {
+    /// For the statements of a test itself, which may take any time.
+    pub async fn patient_session(&self) -> Client {
         let session = self.session().await.unwrap();
+        session.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0").await.unwrap();
+        session
+    }
+
+    pub async fn begin(&self) -> Transaction {
+        let session = self.patient_session().await;
         session.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
         Transaction { session, prepared: None }
     }
@@ -73,7 +80,7 @@ impl PostgresOrders {
             None => transaction.session.batch_execute(verb).await.unwrap(),
             Some(name) => {
                 drop(transaction.session);
-                self.session().await.unwrap().batch_execute(&format!("{verb} PREPARED '{name}'")).await.unwrap();
+                self.patient_session().await.batch_execute(&format!("{verb} PREPARED '{name}'")).await.unwrap();
             }
         }
     }
@@ -99,7 +106,7 @@ impl PostgresOrders {
             New { client, key: &key, fingerprint: Fingerprint::of(&order.placed), order }.to_json()
         });
         let (json, statement) = (Json(json.collect::<Vec<_>>()), include_str!("../../src/spin/sql/place_orders.sql"));
-        let count = self.session().await.unwrap().execute(statement, &[&json]).await.unwrap();
+        let count = self.patient_session().await.execute(statement, &[&json]).await.unwrap();
         assert_eq!(count, orders.len() as u64);
     }
 

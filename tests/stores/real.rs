@@ -27,8 +27,9 @@ pub fn variable(name: &str) -> String {
         "redis_key_prefix" => "laws".to_owned(),
         "pg_sslmode" => "disable".to_owned(),
         "key_retention_seconds" => "600".to_owned(),
-        "redis_deadline_ms" => "250".to_owned(),
-        "pg_deadline_ms" => "3000".to_owned(),
+        "redis_deadline_ms" => "5000".to_owned(),
+        // A slow machine must not fail a test. A test of a lock waits for 60 % of it.
+        "pg_deadline_ms" => "10000".to_owned(),
         "body_deadline_ms" => "10000".to_owned(),
         _ => panic!("{name} has no value; run this through `make test`"),
     })
