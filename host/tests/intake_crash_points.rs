@@ -88,7 +88,7 @@ impl Lane {
         let redis = loop {
             match client.get_multiplexed_async_connection().await {
                 Ok(redis) => break redis,
-                Err(error) => assert!(started.elapsed().as_secs() < 10, "{error}"),
+                Err(error) => assert!(started.elapsed() < SETTLES_WITHIN, "{error}"),
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };

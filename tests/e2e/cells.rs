@@ -27,8 +27,7 @@ impl Cell {
     async fn start(clients: &[&str]) -> Self {
         let (postgres, redis) = (PrivatePostgres::start().await, PrivateRedis::start().await);
         let clients = clients.iter().map(|name| entry(name, &format!("token-{name}"))).collect::<Vec<_>>().join(" ");
-        let pg_deadline = ("SPIN_VARIABLE_PG_DEADLINE_MS", "60000");
-        let app = TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", &clients), pg_deadline, PATIENT]).await;
+        let app = TestApp::start_with(&[("SPIN_VARIABLE_CLIENTS", &clients)]).await;
         app.postgres.lead_to(postgres.address());
         app.redis.lead_to(format!("127.0.0.1:{}", redis.port));
         Self { app, postgres, _redis: redis }

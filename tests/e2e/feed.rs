@@ -49,7 +49,7 @@ impl TestApp {
 }
 
 async fn start(database: &Database) -> TestApp {
-    database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key()), PATIENT]).await
+    database.start(&[("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key())]).await
 }
 
 /// Inserts copies of an order, with new keys and ids, in the transaction of `owner`. Returns their events' ids.
@@ -131,7 +131,6 @@ async fn a_cursor_outlives_a_crash_of_postgresql() {
     let app = TestApp::start_with(&[
         ("SPIN_VARIABLE_PG_ADDRESS", &address),
         ("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key()),
-        PATIENT,
     ])
     .await;
     app.placed().await;
@@ -182,7 +181,6 @@ async fn orders_that_were_loaded_into_another_server_are_read_from_the_beginning
         ("SPIN_VARIABLE_PG_ADDRESS", &address),
         ("SPIN_VARIABLE_PG_DATABASE", "loaded"),
         ("SPIN_VARIABLE_REDIS_KEY_PREFIX", &fresh_key()),
-        PATIENT,
     ])
     .await;
     assert_eq!(app.get("/readyz").await.status, 503, "the feed would hide the orders");

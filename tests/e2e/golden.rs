@@ -23,7 +23,7 @@ async fn assert_replayed(app: &TestApp, golden: &Replay) {
 
 #[tokio::test]
 async fn what_an_earlier_build_stored_is_replayed_byte_for_byte() {
-    let app = TestApp::start_with(&[PATIENT]).await;
+    let app = TestApp::start().await;
     let (owner, mut redis) = (owner().await, redis().await);
     for golden in replays().into_values().flatten() {
         let name = format!("order::{}", golden.key);

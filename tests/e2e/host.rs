@@ -92,13 +92,16 @@ async fn a_hundred_requests_share_an_instance_and_its_connection_to_redis() {
 #[tokio::test]
 async fn an_instance_that_often_places_orders_alone_takes_no_more_requests() {
     let redis = PrivateRedis::start().await;
-    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
+    // PostgreSQL ends a wait for a lock after three seconds.
+    let variables =
+        [("SPIN_VARIABLE_REDIS_ADDRESS", &*redis_address(redis.port)), ("SPIN_VARIABLE_PG_DEADLINE_MS", "5000")];
+    let app = TestApp::start_with(&variables).await;
     let mut redis = redis.connect().await.unwrap();
     let (key, held, holder) = (fresh_key(), fresh_key(), owner().await);
     assert_eq!(app.place(&key, ORDER).await.status, 201);
     hold_key(&holder, &held, &key).await;
     for _ in 0..3 {
-        // Longer than a second: it waits for a lock until PostgreSQL ends the wait.
+        // Meanwhile the instance becomes older than a second.
         assert_eq!(app.place(&held, ORDER).await.status, 409);
         let (before, mut placed) = (connections_so_far(&mut redis).await, 0);
         while connections_so_far(&mut redis).await == before {
@@ -199,7 +202,7 @@ pub async fn until_waiting(count: usize, holder: &tokio_postgres::Client) -> Vec
 
 #[tokio::test]
 async fn a_request_may_take_longer_than_half_a_minute() {
-    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "60000")]).await;
+    let app = TestApp::start().await;
     let (key, model) = (fresh_key(), fresh_key());
     app.place(&model, ORDER).await;
     let holder = owner().await;
@@ -224,11 +227,7 @@ const AT_ONCE: usize = 16;
 #[tokio::test]
 async fn an_instance_is_given_another_request_while_all_its_requests_wait_and_no_seventeenth() {
     let redis = PrivateRedis::start().await;
-    let app = TestApp::start_with(&[
-        ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port)),
-        ("SPIN_VARIABLE_PG_DEADLINE_MS", "60000"),
-    ])
-    .await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
     let mut redis = redis.connect().await.unwrap();
     let (key, model) = (fresh_key(), fresh_key());
     app.place(&model, ORDER).await;
@@ -319,7 +318,7 @@ async fn a_statement_that_fails_among_its_rows_is_an_error() {
 
 #[tokio::test]
 async fn a_cancelled_statement_is_an_error() {
-    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "60000")]).await;
+    let app = TestApp::start().await;
     let location = app.place(&fresh_key(), ORDER).await.header("location").to_owned();
     let holder = owner().await;
     let lock = format!("BEGIN; SELECT FROM orders WHERE order_id = '{}' FOR UPDATE", &location["/orders/".len()..]);

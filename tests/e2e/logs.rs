@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader, Lines};
@@ -12,7 +11,7 @@ use super::support::*;
 
 async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> (String, Value) {
     let line = loop {
-        let line = tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("a line");
+        let line = tokio::time::timeout(CLIENT_TIMEOUT, lines.next_line()).await.expect("a line");
         let line = line.unwrap().unwrap();
         // Spin prints a line of its own.
         if line.starts_with('{') {

@@ -68,16 +68,17 @@ async fn duplicates_without_redis_place_one_order() {
 
 #[tokio::test]
 async fn a_redis_that_never_answers_costs_one_deadline_and_no_more() {
-    let app = TestApp::start().await;
+    let deadline = Duration::from_secs(3);
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_DEADLINE_MS", "3000")]).await;
     app.place(&fresh_key(), ORDER).await;
     app.redis.stall();
     let started = Instant::now();
     let first = app.place(&fresh_key(), ORDER).await;
     let placed_after = started.elapsed();
     assert_eq!((first.status, first.header("idempotent-replayed")), (201, "false"));
-    assert!(placed_after >= REDIS_DEADLINE, "Redis was asked: {placed_after:?}");
+    assert!(placed_after >= deadline, "Redis was asked: {placed_after:?}");
     // Less than two deadlines: the write to Redis is skipped.
-    assert!(placed_after < 2 * REDIS_DEADLINE, "{placed_after:?}");
+    assert!(placed_after < 2 * deadline, "{placed_after:?}");
     let key = fresh_key();
     assert_placed_once(&app.place_at_once(200, &key).await);
     assert_eq!(rows_of(&key).await, 1);
@@ -85,7 +86,8 @@ async fn a_redis_that_never_answers_costs_one_deadline_and_no_more() {
 
 #[tokio::test]
 async fn without_postgres_a_new_order_waits_and_a_known_one_is_replayed() {
-    let app = TestApp::start().await;
+    let deadline = Duration::from_secs(5);
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "5000")]).await;
     let known = fresh_key();
     let first = app.place_and_keep(&known, ORDER).await;
     let key = fresh_key();
@@ -93,7 +95,7 @@ async fn without_postgres_a_new_order_waits_and_a_known_one_is_replayed() {
         stop(&app.postgres);
         let started = Instant::now();
         let failed = app.place(&key, ORDER).await;
-        assert!(started.elapsed() < PG_DEADLINE + Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(started.elapsed() < 3 * deadline, "{:?}", started.elapsed());
         failed.assert_problem(503, "store-unavailable");
         assert_eq!(failed.header("retry-after"), "1");
         app.place(&known, ORDER).await.assert_replay_of(&first);
@@ -127,7 +129,7 @@ async fn a_replay_is_the_same_bytes_from_redis_and_from_postgres() {
 
 #[tokio::test]
 async fn redis_alone_answers_a_replay_and_keeps_it_for_the_retention() {
-    let app = TestApp::start_with(&[PATIENT, ("SPIN_VARIABLE_KEY_RETENTION_SECONDS", "1000")]).await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_KEY_RETENTION_SECONDS", "1000")]).await;
     let key = fresh_key();
     let first = app.place_and_keep(&key, ORDER).await;
     let mut redis = redis().await;
@@ -158,16 +160,15 @@ async fn a_key_reused_with_another_order_is_refused() {
 
 #[tokio::test]
 async fn a_duplicate_that_waited_too_long_gets_409_and_retry_after() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", "10000")]).await;
     let (key, model) = (fresh_key(), fresh_key());
     app.place(&model, ORDER).await;
     let owner = owner().await;
     for end in ["ROLLBACK", "COMMIT"] {
         let key = format!("{key}{end}");
         hold_key(&owner, &key, &model).await;
-        let started = Instant::now();
         let waited = app.place(&key, ORDER).await;
-        assert!(started.elapsed() < PG_DEADLINE, "PostgreSQL ends the wait, not the deadline: {:?}", started.elapsed());
+        // PostgreSQL ends the wait: after the deadline the outcome would be unknown.
         waited.assert_problem(409, "idempotency-key-in-use");
         assert_eq!(waited.header("retry-after"), "1");
         owner.batch_execute(end).await.unwrap();
@@ -179,9 +180,7 @@ async fn a_duplicate_that_waited_too_long_gets_409_and_retry_after() {
 
 #[tokio::test]
 async fn two_hundred_and_fifty_six_clients_at_once_see_no_error() {
-    // On a busy machine a store may need much longer than usual.
-    let deadlines = ["SPIN_VARIABLE_PG_DEADLINE_MS", "SPIN_VARIABLE_REDIS_DEADLINE_MS"].map(|name| (name, "60000"));
-    let app = TestApp::start_with(&deadlines).await;
+    let app = TestApp::start().await;
     let end = Instant::now() + Duration::from_secs(10);
     let clients: Vec<_> = (0..256)
         .map(|_| {

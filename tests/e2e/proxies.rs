@@ -23,7 +23,7 @@ impl Nginx {
         let nginx = Self { url: format!("http://{listen}"), folder, process };
         let (http, started) = (client(), std::time::Instant::now());
         while http.get(&nginx.url).send().await.is_err() {
-            assert!(started.elapsed().as_secs() < 10, "nginx does not start");
+            assert!(started.elapsed() < CLIENT_TIMEOUT, "nginx does not start");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         nginx

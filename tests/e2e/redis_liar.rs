@@ -14,8 +14,8 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::support::*;
 
-/// The limit of one request: the Redis deadline, and as much again for PostgreSQL on a busy machine.
-const LONGEST: Duration = Duration::from_millis(1000);
+/// The limit of one request: much more than the Redis deadline, and less than PostgreSQL's.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// A whole exchange: placed, repeated, refused for another order. PostgreSQL has one row, and no request was slow.
 async fn assert_truth(app: &TestApp, key: &str, lie: &str) {
@@ -121,7 +121,8 @@ async fn a_redis_that_lies_breaks_off_or_is_silent_changes_no_answer() {
     let address = redis_address(liar(lie, told.clone()).await);
     for lie in lies {
         // Each lie has its own service: after a silent Redis a service leaves it alone for a while.
-        let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address)]).await;
+        let deadline = ("SPIN_VARIABLE_REDIS_DEADLINE_MS", "250");
+        let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &address), deadline]).await;
         tell.send(lie).unwrap();
         told.store(0, Ordering::SeqCst);
         let end = if lie.1 { "gone" } else { "silent" };
@@ -149,7 +150,7 @@ fn of_version(version: u8, key: &str, entry: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_wrong_entry_is_ignored_and_written_again() {
-    let app = TestApp::start_with(&[PATIENT]).await;
+    let app = TestApp::start().await;
     let mut redis = redis().await;
     let other_order = ORDER.replace("59900", "59901");
     let mut wrong: Vec<(String, Vec<u8>)> = vec![
@@ -208,7 +209,7 @@ async fn assert_healed(app: &TestApp, key: &str, name: &str, lie: &str) {
 
 #[tokio::test]
 async fn an_entry_without_a_time_to_live_still_answers() {
-    let app = TestApp::start_with(&[PATIENT]).await;
+    let app = TestApp::start().await;
     let key = fresh_key();
     let name = format!("order::{key}");
     let mut redis = redis().await;
@@ -269,7 +270,7 @@ async fn a_silent_redis_costs_an_instance_one_deadline() {
     app.redis.pass();
     let started = Instant::now();
     while app.get("/readyz").await.json()["redis"] != "up" {
-        assert!(started.elapsed() < Duration::from_secs(30), "Redis is never asked again");
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "Redis is never asked again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -297,8 +298,8 @@ async fn slow_redis(delay: Duration) -> u16 {
 #[tokio::test]
 async fn a_slow_redis_costs_a_request_one_deadline() {
     let deadline = Duration::from_millis(4000);
-    // To connect and to read each fit into the deadline; both together do not.
-    let port = slow_redis(deadline * 2 / 3).await;
+    // To connect and to read each fit into the deadline; both together take almost two.
+    let port = slow_redis(deadline * 9 / 10).await;
     let app = TestApp::start_with(&[
         ("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(port)),
         ("SPIN_VARIABLE_REDIS_DEADLINE_MS", &deadline.as_millis().to_string()),
@@ -307,5 +308,5 @@ async fn a_slow_redis_costs_a_request_one_deadline() {
     let started = Instant::now();
     assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
     let took = started.elapsed();
-    assert!(took >= deadline && took < deadline * 13 / 10, "{took:?}");
+    assert!(took >= deadline && took < deadline * 17 / 10, "{took:?}");
 }

@@ -59,7 +59,7 @@ async fn offer_tls(superuser: &tokio_postgres::Client, certificates: &Certificat
     superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     let started = Instant::now();
     while superuser.query_one("SHOW ssl", &[]).await.unwrap().get::<_, String>(0) != "on" {
-        assert!(started.elapsed().as_secs() < 10, "PostgreSQL offers no TLS");
+        assert!(started.elapsed() < CLIENT_TIMEOUT, "PostgreSQL offers no TLS");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

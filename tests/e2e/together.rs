@@ -48,7 +48,7 @@ const TOGETHER: usize = 12;
 
 #[tokio::test]
 async fn a_batch_is_one_transaction_and_a_key_that_was_taken_before_is_detected() {
-    let app = TestApp::start_with(&[PATIENT]).await;
+    let app = TestApp::start().await;
     // Redis does not know the keys, so the repeats go to PostgreSQL with the others.
     app.redis.refuse();
     let (mut rounds, mut grouped, started) = (0, 0, Instant::now());

@@ -26,7 +26,7 @@ const HOT_KEYS: usize = 9;
 const LIFE_MS: Range<u64> = 300..1500;
 const STALL_MS: Range<u64> = 50..300;
 /// The limit from the kill to the first new order.
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The clients of both hosts, which continue through all failovers.
 struct Load {
