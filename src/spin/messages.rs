@@ -122,12 +122,6 @@ impl Body {
 /// The answer as the host expects it. What the host does not read of the body immediately is written once it has the answer.
 pub async fn send(response: Response<Bytes>) -> Result<types::Response, ErrorCode> {
     let (head, body) = response.into_parts();
-    // The host passes the head to its connection's task a moment before it reads the body. If Redis answers at once, tokio has
-    // used up its three direct hand-overs by then, so another thread may take that task and send the head alone. A yield
-    // resets the count: of 1 000 replays of one client on a busy Spin 4.1, 1 instead of 59 took 40 ms (2026-11-29).
-    if !body.is_empty() {
-        wit_bindgen::yield_async().await;
-    }
     let fields: Vec<_> =
         head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
     let fields = types::Fields::from_list(&fields).map_err(|cause| internal(&cause.to_string()))?;

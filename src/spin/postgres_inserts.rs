@@ -1,6 +1,5 @@
 //! Inserts orders into PostgreSQL: alone, or in a batch with orders of concurrent requests to this instance.
 
-use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
 use std::slice;
@@ -39,8 +38,6 @@ impl Groupable for Rc<Row> {
 thread_local! {
     /// The writes of this instance.
     static WRITERS: Rc<GroupCommit<Rc<Row>, BatchResult>> = Rc::default();
-    /// How many of its orders went to PostgreSQL alone at first.
-    pub static PLACED_ALONE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// SQLSTATE of a row whose id exists already: only an earlier attempt of the same request has that id.
@@ -59,12 +56,7 @@ const LINGER: Duration = Duration::from_millis(2);
 /// Places `row`, if its key is free.
 pub async fn place(database: &Database<'_>, clock: &RequestClock, row: Row) -> Result<Placement, StoreError> {
     let (writers, row) = (WRITERS.with(Rc::clone), Rc::new(row));
-    let statement = async |rows: Vec<_>| {
-        if rows.len() == 1 {
-            PLACED_ALONE.set(PLACED_ALONE.get() + 1);
-        }
-        place_together(database, &rows).await
-    };
+    let statement = async |rows: Vec<_>| place_together(database, &rows).await;
     let pause = async |time| _ = clock.until(Instant::now() + time, pending::<()>()).await;
     let in_batch = writers.write(row.clone(), pause(LINGER), statement, pause(PATIENCE)).await;
     let is_placed = async {

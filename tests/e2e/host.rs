@@ -88,32 +88,6 @@ async fn a_hundred_requests_share_an_instance_and_its_connection_to_redis() {
     assert!(opened <= most, "{opened} connections for 100 requests");
 }
 
-/// If many instances lived long, each would get so few requests that orders would rarely share a statement.
-#[tokio::test]
-async fn an_instance_that_often_places_orders_alone_takes_no_more_requests() {
-    let redis = PrivateRedis::start().await;
-    // PostgreSQL ends a wait for a lock after three seconds.
-    let variables =
-        [("SPIN_VARIABLE_REDIS_ADDRESS", &*redis_address(redis.port)), ("SPIN_VARIABLE_PG_DEADLINE_MS", "5000")];
-    let app = TestApp::start_with(&variables).await;
-    let mut redis = redis.connect().await.unwrap();
-    let (key, held, holder) = (fresh_key(), fresh_key(), owner().await);
-    assert_eq!(app.place(&key, ORDER).await.status, 201);
-    hold_key(&holder, &held, &key).await;
-    for _ in 0..3 {
-        // Meanwhile the instance becomes older than a second.
-        assert_eq!(app.place(&held, ORDER).await.status, 409);
-        let (before, mut placed) = (connections_so_far(&mut redis).await, 0);
-        while connections_so_far(&mut redis).await == before {
-            assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
-            placed += 1;
-            // Sixteen of two instances, and some more. The host ends one after 128.
-            assert!(placed < 50, "the old instances continue");
-        }
-    }
-    holder.batch_execute("ROLLBACK").await.unwrap();
-}
-
 #[tokio::test]
 async fn a_request_for_no_host_or_for_two_gets_no_answer() {
     let app = TestApp::start().await;
