@@ -51,8 +51,8 @@ pub(super) struct PgSession<'a> {
     pub deadline_ms: u64,
 }
 
-/// A dead peer behind a firewall that drops silently is noticed after 25 s of silence, at the second probe: `tcp_user_timeout` is
-/// over by then. With a longer deadline it is noticed after 35 s at the latest.
+/// A dead peer behind a firewall that drops silently is noticed at the second probe, after 25 s of silence, if
+/// `tcp_user_timeout` is over by then; after 35 s at the latest.
 const KEEPALIVES: &str = "keepalives=1 keepalives_idle=20 keepalives_interval=5 keepalives_retries=3";
 
 impl fmt::Display for PgSession<'_> {

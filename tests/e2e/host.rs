@@ -64,7 +64,7 @@ async fn a_header_that_is_not_utf8_never_reaches_the_component() {
 }
 
 /// Connections that a Redis has accepted since it started.
-async fn connections_so_far(redis: &mut redis::aio::MultiplexedConnection) -> u64 {
+pub async fn connections_so_far(redis: &mut redis::aio::MultiplexedConnection) -> u64 {
     let stats: String = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
     let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
     line.and_then(|count| count.trim().parse().ok()).expect("Redis counts its connections")

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use xxhash_rust::xxh64::xxh64;
 
+use super::host::connections_so_far;
 use super::support::*;
 
 /// The limit of one request: much more than the Redis deadline, and less than PostgreSQL's.
@@ -223,20 +224,13 @@ async fn an_entry_without_a_time_to_live_still_answers() {
     assert_eq!(rows_of(&key).await, 1);
 }
 
-/// `INFO stats` of a Redis, for the connections it has accepted so far.
-async fn connections_received(admin: &mut redis::aio::MultiplexedConnection) -> u64 {
-    let info: String = command("INFO stats").query_async(admin).await.unwrap();
-    let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
-    line.trim().parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_redis_that_refuses_commands_keeps_its_connection() {
     let redis = PrivateRedis::start().await;
     let app = TestApp::start_with(&[("SPIN_VARIABLE_REDIS_ADDRESS", &redis_address(redis.port))]).await;
     let mut admin = redis.connect().await.unwrap();
     assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
-    let before = connections_received(&mut admin).await;
+    let before = connections_so_far(&mut admin).await;
     // OOM, then NOPERM.
     for text in ["CONFIG SET maxmemory 1", "ACL SETUSER default -set"] {
         let () = command(text).query_async(&mut admin).await.unwrap();
@@ -244,7 +238,7 @@ async fn a_redis_that_refuses_commands_keeps_its_connection() {
             assert_eq!(app.place(&fresh_key(), ORDER).await.status, 201);
         }
     }
-    assert_eq!(connections_received(&mut admin).await, before);
+    assert_eq!(connections_so_far(&mut admin).await, before);
 }
 
 /// One after another, so that a few instances serve them all. How many, and how often one of them asks again, depends on the
