@@ -47,7 +47,7 @@ build() {
     cargo build --target wasm32-wasip2 --release
     [ "$runtime" = "the bundled host" ] || return 0
     if [ ! -x target/host/order-host ]; then
-        echo "runtime: building the bundled host, once; this takes about three minutes on two cores. With Spin on the PATH it is not needed: $update" >&2
+        echo "runtime: building the bundled host, once; this takes three to five minutes on two cores. With Spin on the PATH it is not needed: $update" >&2
     fi
     cargo build -p order-host --profile host
 }
