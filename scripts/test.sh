@@ -32,9 +32,9 @@ case ${RUNTIME:-} in
     '') runtimes=(bundled); [[ $(scripts/runtime.sh name) != spin* ]] || runtimes+=(spin) ;;
     *) scripts/runtime.sh name >/dev/null; runtimes=("$RUNTIME") ;;
 esac
-on_bundled_host() { [[ " ${runtimes[*]} " == *" bundled "* ]]; }
+on() { [[ " ${runtimes[*]} " == *" $1 "* ]]; }
 
-if [[ " ${runtimes[*]} " == *" spin "* ]] && ! command -v openssl >/dev/null; then
+if on spin && ! command -v openssl >/dev/null; then
     scripts/lib/install.sh openssl || { echo "test: openssl is missing: on Spin the tests make certificates; install it" >&2; exit 1; }
 fi
 # Debian has it in /usr/sbin.
@@ -62,12 +62,14 @@ step cargo test --test interleavings honesty::
 step cargo test --test api
 step cargo test --test properties
 step scripts/fuzz.sh --check
-# The service's peers in the bench share its code and its SQL.
-step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p floor -p plain --target wasm32-wasip2
-step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p native
+if on spin; then
+    # The service's peers in the bench, which is for Spin, share the service's code and SQL.
+    step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p floor -p plain --target wasm32-wasip2
+    step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p native
+fi
 # One mutant with a native test: it checks the script, and `make mutants` runs all of them.
 step scripts/mutants.sh unreadable_clients_are_open
-if on_bundled_host; then
+if on bundled; then
     step cargo test -p order-host --profile host --lib
     step cargo build -p order-host --profile host
 fi
@@ -76,14 +78,15 @@ step tests/commands.sh
 step scripts/services.sh migrate
 exports=$(scripts/services.sh env)
 eval "$exports"
-step cargo test --test stores
+# The tests of the stores and of the running service mostly wait.
+step cargo test --test stores -- --test-threads=8
 step scripts/interleavings.sh --designs --real
-if on_bundled_host; then step cargo test -p order-host --profile host --no-run; fi
+if on bundled; then step cargo test -p order-host --profile host --no-run; fi
 step cargo test --no-run
 for RUNTIME in "${runtimes[@]}"; do
     export RUNTIME
     title "on $(scripts/runtime.sh name)"
-    quiet_step cargo test --test e2e
+    quiet_step cargo test --test e2e -- --test-threads=6
     step scripts/prove.sh --brief
     step scripts/newman.sh
     step scripts/browser.sh
@@ -99,7 +102,6 @@ other_stores() (
     scripts/services.sh migrate
     exports=$(scripts/services.sh env)
     eval "$exports"
-    # These tests mostly wait.
     cargo test --test stores -- --test-threads=8
     quiet_step cargo test --test e2e -- golden:: intake::a_command_gets_the_answer
 )

@@ -80,7 +80,7 @@ async fn slow_bodies_place_their_orders_and_delay_no_other_client() {
     // More than the pool has PostgreSQL connections, so that the other requests would lack those that slow clients held.
     const SLOW: usize = 64 + 16;
     // The stores' deadlines do not include the wait for the body.
-    let pg_deadline = Duration::from_millis(3000);
+    let pg_deadline = Duration::from_millis(5000);
     let app = TestApp::start_with(&[("SPIN_VARIABLE_PG_DEADLINE_MS", &pg_deadline.as_millis().to_string())]).await;
     let mut clients = Vec::new();
     for _ in 0..SLOW {

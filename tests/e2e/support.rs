@@ -13,7 +13,7 @@ pub use crate::proxy::Proxy;
 
 pub const ORDER: &str = r#"{"customerId":"c-42","currency":"RUB","items":[{"sku":"BOOK-1","quantity":2,"unitAmount":59900}],"comment":"leave at the door"}"#;
 
-/// The deadlines of both stores, unless a test sets its own: no call takes this long, on however slow a machine.
+/// The deadlines of the body and of both stores, unless a test sets its own: none takes this long, on however slow a machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Longer than any request of these tests takes. The host has no limit, so a request that hangs is detected here.
@@ -117,7 +117,8 @@ impl TestApp {
             ("SPIN_VARIABLE_REDIS_ADDRESS", redis_address(redis.port)),
             ("SPIN_VARIABLE_PG_ADDRESS", format!("postgres://127.0.0.1:{}", postgres.port)),
             ("SPIN_VARIABLE_REDIS_DEADLINE_MS", deadline.clone()),
-            ("SPIN_VARIABLE_PG_DEADLINE_MS", deadline),
+            ("SPIN_VARIABLE_PG_DEADLINE_MS", deadline.clone()),
+            ("SPIN_VARIABLE_BODY_DEADLINE_MS", deadline),
         ];
         let stores: Vec<_> = stores.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let service = Service::start(manifest, &[&stores, variables].concat(), Stdio::inherit()).await;
