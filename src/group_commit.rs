@@ -8,7 +8,7 @@
 //! cancelled, for example by its own deadline, reports to its batch that the statement failed. Its outcome is then unknown, and
 //! each request continues alone, which idempotency makes safe.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -47,13 +47,9 @@ struct Queue<T, R> {
 /// A request's place in the queue or in a batch.
 struct Seat<T, R> {
     item: T,
-    stage: RefCell<Stage<R>>,
-}
-
-enum Stage<R> {
-    /// Until it has a result or is first in the queue; the waker for then.
-    Waits(Option<Waker>),
-    Settled(Written<R>),
+    /// Wakes the request when it has a result or is first in the queue.
+    waker: Cell<Option<Waker>>,
+    written: Cell<Option<Written<R>>>,
 }
 
 impl<T, R> Default for GroupCommit<T, R> {
@@ -78,7 +74,8 @@ impl<T: Groupable, R> GroupCommit<T, R> {
         if let Some(written) = poll_fn(|context| request.poll_turn(context)).await {
             return written;
         }
-        let mut batch = Batch::led_by(self, &request.seat);
+        self.0.borrow_mut().leader = Some(request.seat.clone());
+        let mut batch = Batch { leader: &request, seats: Vec::new(), results: Vec::new() };
         if self.0.borrow().is_busy {
             linger.await;
         }
@@ -94,11 +91,9 @@ impl<T: Groupable, R> GroupCommit<T, R> {
             }
             poll
         });
-        for (seat, result) in batch.seats.iter().zip(results.await.into_iter().flatten()) {
-            seat.settle(Written::Done(result));
-        }
+        batch.results = results.await.unwrap_or_default();
         drop(batch);
-        request.result()
+        request.seat.written.take().unwrap_or(Written::Unknown)
     }
 
     /// The next leader may have left by the time it wakes; leaving, it wakes the one after it.
@@ -114,21 +109,9 @@ impl<T: Groupable, R> GroupCommit<T, R> {
 
 impl<T, R> Seat<T, R> {
     fn wake(&self) {
-        if let Stage::Waits(waker) = &mut *self.stage.borrow_mut()
-            && let Some(waker) = waker.take()
-        {
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-
-    fn settle(&self, written: Written<R>) {
-        if let Stage::Waits(Some(waker)) = self.stage.replace(Stage::Settled(written)) {
-            waker.wake();
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Settled(_))
     }
 }
 
@@ -144,29 +127,22 @@ impl<'a, T: Groupable, R> Writer<'a, T, R> {
         if queue.waiting.iter().chain(&queue.in_flight).any(|other| other.item.collides_with(&item)) {
             return None;
         }
-        let seat = Rc::new(Seat { item, stage: RefCell::new(Stage::Waits(None)) });
+        let seat = Rc::new(Seat { item, waker: Cell::default(), written: Cell::default() });
         queue.waiting.push_back(seat.clone());
         Some(Self { commit, seat })
     }
 
     /// Its result, or `None` when it is its turn to lead.
     fn poll_turn(&self, context: &Context<'_>) -> Poll<Option<Written<R>>> {
-        if self.seat.is_settled() {
-            return Poll::Ready(Some(self.result()));
+        if let Some(written) = self.seat.written.take() {
+            return Poll::Ready(Some(written));
         }
         let queue = self.commit.0.borrow();
         if queue.leader.is_none() && queue.waiting.front().is_some_and(|first| Rc::ptr_eq(first, &self.seat)) {
             return Poll::Ready(None);
         }
-        self.seat.stage.replace(Stage::Waits(Some(context.waker().clone())));
+        self.seat.waker.set(Some(context.waker().clone()));
         Poll::Pending
-    }
-
-    fn result(&self) -> Written<R> {
-        match self.seat.stage.replace(Stage::Waits(None)) {
-            Stage::Settled(written) => written,
-            Stage::Waits(_) => Written::Unknown,
-        }
     }
 }
 
@@ -178,43 +154,39 @@ impl<T: Groupable, R> Drop for Writer<'_, T, R> {
     }
 }
 
-/// A batch, the leader first. When it is dropped, every request without a result is told that the batch failed.
+/// A batch, the leader first. When it is dropped, every request gets its result, or is told that the batch failed.
 struct Batch<'a, T: Groupable, R> {
-    commit: &'a GroupCommit<T, R>,
-    leader: Rc<Seat<T, R>>,
+    leader: &'a Writer<'a, T, R>,
     seats: Vec<Rc<Seat<T, R>>>,
+    results: Vec<R>,
 }
 
-impl<'a, T: Groupable, R> Batch<'a, T, R> {
-    fn led_by(commit: &'a GroupCommit<T, R>, leader: &Rc<Seat<T, R>>) -> Self {
-        commit.0.borrow_mut().leader = Some(leader.clone());
-        Self { commit, leader: leader.clone(), seats: Vec::new() }
-    }
-
+impl<T: Groupable, R> Batch<'_, T, R> {
     fn take_the_queue(&mut self) {
-        let mut queue = self.commit.0.borrow_mut();
+        let mut queue = self.leader.commit.0.borrow_mut();
         self.seats = queue.waiting.drain(..).collect();
         queue.in_flight.extend_from_slice(&self.seats);
         queue.is_busy = self.seats.len() > 1;
     }
 
-    fn is_own(&self, seat: &Rc<Seat<T, R>>) -> bool {
-        self.seats.iter().any(|own| Rc::ptr_eq(own, seat))
-    }
-
     /// Lets the next request lead while this batch is still in flight.
     fn step_aside(&self) {
-        self.commit.0.borrow_mut().leader.take_if(|leader| Rc::ptr_eq(leader, &self.leader));
-        self.commit.wake_next();
+        let Writer { commit, seat } = self.leader;
+        commit.0.borrow_mut().leader.take_if(|leader| Rc::ptr_eq(leader, seat));
+        commit.wake_next();
     }
 }
 
 impl<T: Groupable, R> Drop for Batch<'_, T, R> {
     fn drop(&mut self) {
-        for seat in self.seats.iter().filter(|seat| !seat.is_settled()) {
-            seat.settle(Written::Unknown);
+        let mut results = std::mem::take(&mut self.results).into_iter();
+        for seat in &self.seats {
+            seat.written.set(Some(results.next().map_or(Written::Unknown, Written::Done)));
+            seat.wake();
         }
-        self.commit.0.borrow_mut().in_flight.retain(|seat| !self.is_own(seat));
+        let mut queue = self.leader.commit.0.borrow_mut();
+        queue.in_flight.retain(|seat| !self.seats.iter().any(|own| Rc::ptr_eq(own, seat)));
+        drop(queue);
         self.step_aside();
     }
 }
