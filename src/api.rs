@@ -4,7 +4,6 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::client::{ClientName, Clients};
@@ -176,10 +175,6 @@ fn whole_number<N: FromStr + ToString>(text: &str) -> Option<N> {
 
 fn header_value(text: String) -> Result<HeaderValue, Problem> {
     HeaderValue::try_from(text).map_err(|cause| Problem::Internal(cause.to_string()))
-}
-
-fn to_json(value: &impl Serialize) -> Result<Bytes, Problem> {
-    Ok(serde_json::to_vec(value)?.into())
 }
 
 fn json_response(status: StatusCode, body: Bytes, cache_control: HeaderValue) -> Response<Bytes> {

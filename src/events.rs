@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::client::ClientName;
-use crate::order::{Order, rfc3339};
+use crate::order::{Order, rfc3339, to_json};
 use crate::stores::{Event, OrderStore, Snapshot, StoreError, Sweep};
 
 pub use cursor::{Cursor, MAX_OPEN, is_of_an_earlier_release};
@@ -64,8 +64,8 @@ struct CloudEvent<'a> {
 }
 
 /// A batch of events.
-pub fn to_batch(events: &[Event]) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&events.iter().map(cloud_event).collect::<Vec<_>>())
+pub fn to_batch(events: &[Event]) -> Vec<u8> {
+    to_json(&events.iter().map(cloud_event).collect::<Vec<_>>())
 }
 
 fn cloud_event(event: &Event) -> CloudEvent<'_> {

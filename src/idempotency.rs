@@ -6,7 +6,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::client::ClientName;
-use crate::order::{NewOrder, Order};
+use crate::order::{NewOrder, Order, Status, to_json};
 
 pub use key::{IdempotencyKey, InvalidKey, MAX_KEY_CHARS};
 
@@ -50,9 +50,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer to the `POST` that placed `order`, now and at every replay.
-    pub fn of(order: &Order) -> serde_json::Result<Self> {
-        Ok(Self { order_id: order.id, body: order.json_as_placed()? })
+    /// The answer to the `POST` that placed `order`, now and at every replay: the order as it was placed.
+    pub fn of(order: Order) -> Self {
+        let placed = Order { status: Status::Created, version: 1, ..order };
+        Self { order_id: placed.id, body: to_json(&placed).into() }
     }
 }
 

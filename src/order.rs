@@ -1,6 +1,5 @@
 //! What an order is, and how one is read from JSON.
 
-use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
@@ -20,6 +19,11 @@ pub type Timestamp = DateTime<Utc>;
 /// With milliseconds and `Z`, as answers, events and the log have it.
 pub fn rfc3339(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Texts and numbers always serialise.
+pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 /// An order as a client asked for it, with every rule of the contract met.
@@ -52,23 +56,32 @@ pub struct Item {
     pub unit_amount: i64,
 }
 
-/// An order that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An order that exists. The member order of its JSON is part of the promise: answers are replayed byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Order {
     /// UUIDv7, so that ids sort by age.
+    #[serde(rename = "orderId")]
     pub id: Uuid,
-    /// When it was placed.
-    pub created_at: Timestamp,
-    /// What the client ordered; never changes.
-    pub placed: NewOrder,
     /// Its current status.
     pub status: Status,
     /// Starts at 1 and rises by one with each change.
     pub version: i64,
+    /// What the client ordered; never changes.
+    #[serde(flatten)]
+    pub placed: NewOrder,
+    /// When it was placed.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub created_at: Timestamp,
+}
+
+fn as_rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
 }
 
 /// The status of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Placed, not yet decided on.
     Created,
@@ -103,43 +116,9 @@ impl Status {
     }
 }
 
-/// The JSON of an order. The member order is part of the promise: answers are replayed byte for byte.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OrderJson<'a> {
-    order_id: Uuid,
-    status: &'static str,
-    version: i64,
-    #[serde(flatten)]
-    placed: &'a NewOrder,
-    created_at: String,
-}
-
 impl Order {
     /// An order at the moment it is placed.
     pub fn new(id: Uuid, created_at: Timestamp, placed: NewOrder) -> Self {
         Self { id, created_at, placed, status: Status::Created, version: 1 }
-    }
-
-    /// The order as it was placed, whatever has changed since.
-    pub fn json_as_placed(&self) -> serde_json::Result<Bytes> {
-        serde_json::to_vec(&self.as_of(Status::Created, 1)).map(Bytes::from)
-    }
-
-    fn as_of(&self, status: Status, version: i64) -> OrderJson<'_> {
-        OrderJson {
-            order_id: self.id,
-            status: status.as_str(),
-            version,
-            placed: &self.placed,
-            created_at: rfc3339(self.created_at),
-        }
-    }
-}
-
-/// As it is now.
-impl Serialize for Order {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.as_of(self.status, self.version).serialize(serializer)
     }
 }

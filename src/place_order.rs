@@ -45,7 +45,7 @@ pub async fn place_order(
     // This one statement decides. In it, a concurrent duplicate waits on the unique index until the first one commits.
     let order = Order::new(order_id, now, new_order);
     let (record, placed_here) = match orders.place(client, key, fingerprint, &order).await? {
-        Placement::Placed => (KeyRecord { fingerprint, answer: Answer::of(&order)? }, true),
+        Placement::Placed => (KeyRecord { fingerprint, answer: Answer::of(order) }, true),
         // A second statement, because the first one's snapshot may predate the row that it conflicted with.
         Placement::KeyTaken => (orders.find_by_key(client, key).await?, false),
     };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::client::Unauthorized;
 use crate::idempotency::InvalidKey;
-use crate::order::{Fault, Rejected, Status};
+use crate::order::{Fault, Rejected, Status, to_json};
 use crate::settings::InvalidSetting;
 use crate::stores::StoreError;
 use crate::trace::Note;
@@ -195,8 +195,7 @@ impl Problem {
             errors: errors.get(..MAX_ERRORS).unwrap_or(errors),
             order_id: if let Self::IdempotencyKeyReused(order_id) = self { Some(order_id) } else { None },
         };
-        // A struct of strings and numbers always serialises.
-        let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
+        let mut response = Response::new(to_json(&json).into());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -214,12 +213,6 @@ impl From<Rejected> for Problem {
             Rejected::Malformed(reason) => Self::MalformedJson(reason),
             Rejected::Invalid(faults) => Self::InvalidOrder(faults),
         }
-    }
-}
-
-impl From<serde_json::Error> for Problem {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Internal(error.to_string())
     }
 }
 

@@ -160,12 +160,6 @@ impl StoreError {
     }
 }
 
-impl From<serde_json::Error> for StoreError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Broken(error.to_string())
-    }
-}
-
 /// The permanent store of orders. Each call has one deadline, and each write is one statement.
 #[expect(async_fn_in_trait, reason = "the component is single-threaded; no caller needs the futures to be Send")]
 pub trait OrderStore {

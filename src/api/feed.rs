@@ -33,7 +33,7 @@ pub(super) async fn list_events(
     let (events, next) = page.ok_or(Problem::CursorExpired)?;
     let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
 
-    let mut response = json_response(StatusCode::OK, to_batch(&events)?.into(), NO_STORE);
+    let mut response = json_response(StatusCode::OK, to_batch(&events).into(), NO_STORE);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(header::LINK, header_value(format!("</events?after={next}{limit}>; rel=\"next\""))?);

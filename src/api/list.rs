@@ -7,10 +7,10 @@ use uuid::Uuid;
 use uuid::fmt::Simple;
 
 use super::query::{self, parameters, value_of};
-use super::{NO_STORE, header_value, json_response, to_json};
+use super::{NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
-use crate::order::{Order, Status, is_id};
+use crate::order::{Order, Status, is_id, to_json};
 use crate::problem::Problem;
 use crate::stores::{Filter, OrderStore};
 
@@ -34,7 +34,7 @@ pub(super) async fn list_orders(
     let (filter, limit, others) = parse(query.unwrap_or_default())?;
     let found = orders.list(client, &filter, limit).await?;
     let page = PageJson { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
-    let mut response = json_response(StatusCode::OK, to_json(&page)?, NO_STORE);
+    let mut response = json_response(StatusCode::OK, to_json(&page).into(), NO_STORE);
     if let Some(cursor) = page.next_cursor {
         let link = format!("</orders?{others}cursor={cursor}>; rel=\"next\"");
         response.headers_mut().insert(header::LINK, header_value(link)?);

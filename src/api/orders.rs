@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::head::{bounded, require_media_type};
 use super::preconditions::{etag, is_known, named_versions, require_match};
-use super::{Backends, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified, to_json};
+use super::{Backends, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
-use crate::order::{NewOrder, Order, Status};
+use crate::order::{NewOrder, Order, Status, to_json};
 use crate::place_order::{PlaceOutcome, place_order};
 use crate::problem::{MERGE_PATCH, Problem};
 use crate::stores::{AnswerCache, OrderStore};
@@ -90,7 +90,7 @@ fn changed(order: &Order, outcome: Outcome) -> Result<Response<Bytes>, Problem> 
 }
 
 fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
-    let mut response = json_response(StatusCode::OK, to_json(order)?, CACHE_CONTROL);
+    let mut response = json_response(StatusCode::OK, to_json(order).into(), CACHE_CONTROL);
     response.headers_mut().insert(header::ETAG, etag(order.version)?);
     Ok(response)
 }

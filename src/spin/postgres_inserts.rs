@@ -17,7 +17,7 @@ use crate::client::ClientName;
 use crate::group_commit::{GroupCommit, Groupable};
 use crate::idempotency::{Fingerprint, IdempotencyKey};
 use crate::insert_order::{BatchResult, insert_order};
-use crate::order::{Item, Order};
+use crate::order::{Item, Order, to_json};
 use crate::stores::{Placement, StoreError};
 
 /// An order to be placed.
@@ -146,11 +146,6 @@ async fn are_placed(database: &Database<'_>, rows: &[Rc<Row>]) -> Result<Vec<Pla
     };
     let placement = |row: &Rc<Row>| if is_found(row.order.id) { Placement::Placed } else { Placement::KeyTaken };
     Ok(rows.iter().map(placement).collect())
-}
-
-/// Texts and numbers always serialise. PostgreSQL would refuse an empty text.
-fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
 }
 
 /// A row as `jsonb_to_recordset` reads it.

@@ -63,7 +63,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             _ => None,
         };
         let fingerprint = fingerprint.ok_or_else(|| StoreError::Broken("a fingerprint is not 32 bytes".into()))?;
-        Ok(KeyRecord { fingerprint, answer: Answer::of(&order(row)?)? })
+        Ok(KeyRecord { fingerprint, answer: Answer::of(order(row)?) })
     }
 
     async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {

@@ -72,7 +72,7 @@ fn accepted_order(order: NewOrder) {
     assert!(order.total_amount <= MAX_TOTAL);
 
     let placed = Order::new(Uuid::from_u128(1), DateTime::UNIX_EPOCH, order.clone());
-    let answer = Answer::of(&placed).unwrap();
+    let answer = Answer::of(placed);
     let mut said: Value = serde_json::from_slice(&answer.body).unwrap();
     let members = said.as_object_mut().unwrap();
     for (name, value) in [

@@ -258,7 +258,7 @@ impl OrderStore for PostgresOrders {
         let row = session.query_opt(statement, &[&client.as_str(), &key.as_str()]).await.map_err(failure)?;
         let row = row.ok_or_else(|| StoreError::Unavailable("the key has no row".into()))?;
         let fingerprint = Fingerprint(row.get::<_, &[u8]>(9).try_into().unwrap());
-        Ok(KeyRecord { fingerprint, answer: Answer::of(&order(&row))? })
+        Ok(KeyRecord { fingerprint, answer: Answer::of(order(&row)) })
     }
 
     async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {

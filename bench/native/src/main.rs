@@ -141,7 +141,7 @@ async fn place(mut stores: Stores, key: &IdempotencyKey, new_order: NewOrder) ->
             )
             .await?;
         if inserted == 1 {
-            (KeyRecord { fingerprint, answer: Answer::of(&order)? }, true)
+            (KeyRecord { fingerprint, answer: Answer::of(order) }, true)
         } else {
             let select = pg.prepare_cached(SELECT).await?;
             (read_record(&pg.query_one(&select, &[&client.as_str(), &key.as_str()]).await?)?, false)
@@ -164,7 +164,7 @@ fn read_record(row: &tokio_postgres::Row) -> Result<KeyRecord> {
     let order = Order { id: row.try_get(0)?, created_at, placed, status: Status::Created, version: 1 };
     let fingerprint: &[u8] = row.try_get(9)?;
     let fingerprint = Fingerprint(fingerprint.try_into().map_err(|_| anyhow!("a fingerprint is not 32 bytes"))?);
-    Ok(KeyRecord { fingerprint, answer: Answer::of(&order)? })
+    Ok(KeyRecord { fingerprint, answer: Answer::of(order) })
 }
 
 fn created(answer: Answer, replayed: bool) -> Response<Body> {

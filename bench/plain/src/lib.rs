@@ -75,7 +75,7 @@ async fn create_order(request: Request) -> Result<Response<Bytes>> {
     let order = Order::new(Uuid::now_v7(), now, new_order);
     let sql = include_str!("../../../src/spin/sql/place_order.sql");
     let (record, replayed) = match pg.execute(sql, parameters(&client, &key, fingerprint, &order)?).await? {
-        1 => (KeyRecord { fingerprint, answer: Answer::of(&order)? }, "false"),
+        1 => (KeyRecord { fingerprint, answer: Answer::of(order) }, "false"),
         _ => (find_by_key(&pg, &client, &key).await?, "true"),
     };
     if let Some(redis) = &redis {
@@ -152,7 +152,7 @@ async fn find_by_key(pg: &pg::Connection, client: &ClientName, key: &Idempotency
         version: 1,
     };
     let fingerprint = Fingerprint(fingerprint.as_slice().try_into().context("a fingerprint is not 32 bytes")?);
-    Ok(KeyRecord { fingerprint, answer: Answer::of(&order)? })
+    Ok(KeyRecord { fingerprint, answer: Answer::of(order) })
 }
 
 fn created(answer: Answer, replayed: &str) -> Result<Response<Bytes>> {

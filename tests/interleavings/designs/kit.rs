@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use order::client::ClientName;
-use order::idempotency::{Fingerprint, IdempotencyKey};
+use order::idempotency::{self, Fingerprint, IdempotencyKey};
 use order::intake::{Command, CommandId, CommandResult};
 pub use order::order::Order;
 use order::order::{NewOrder, Timestamp};
@@ -40,7 +40,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn created(order: &Order) -> Self {
-        Self { status: 201, body: String::from_utf8(order.json_as_placed().unwrap().to_vec()).unwrap() }
+        Self { status: 201, body: String::from_utf8(idempotency::Answer::of(order.clone()).body.to_vec()).unwrap() }
     }
 
     /// `409`: ask again.

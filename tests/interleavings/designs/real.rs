@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use order::idempotency::Answer;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tokio_postgres::{Client, NoTls};
@@ -225,7 +226,7 @@ fn name_of(key: &Key) -> String {
 }
 
 fn body_of(row: &Row) -> String {
-    String::from_utf8(row.order.json_as_placed().unwrap().to_vec()).unwrap()
+    String::from_utf8(Answer::of(row.order.clone()).body.to_vec()).unwrap()
 }
 
 /// A reply of the model as the real stores give it.
