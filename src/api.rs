@@ -7,7 +7,6 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use uuid::Uuid;
 
 use crate::client::{ClientName, Clients};
-use crate::idempotency::IdempotencyKey;
 use crate::order::Timestamp;
 use crate::pages;
 use crate::problem::Problem;
@@ -70,6 +69,9 @@ pub struct Received {
     pub order_id: Uuid,
 }
 
+/// An answer, or the problem that it will be.
+type Handled = Result<Response<Bytes>, Problem>;
+
 /// Answers one request. If a setting does not parse there is no `backends`, and the pages still answer. The `body` is requested
 /// only if the head is accepted, so a client that sends `Expect: 100-continue` does not send it in vain.
 pub async fn respond<K: AnswerCache, O: OrderStore>(
@@ -83,14 +85,29 @@ pub async fn respond<K: AnswerCache, O: OrderStore>(
     let is_for_clients = is_for_clients(head.uri().path());
     let route = Route::of(head.uri().path());
     // Only the paths for clients name an order.
-    let path_id = route.filter(|_| is_for_clients).and_then(|(_, id)| order_id(id).ok());
+    let path_id = route.filter(|_| is_for_clients).and_then(|(_, id)| order_id(id));
     let mut client = ClientName::default();
     let answered = async {
         // Before anything else is judged.
         if is_for_clients {
             client = backends?.clients.identify(head.headers()).map_err(Problem::Unauthorized)?;
         }
-        answer(backends, &client, route, key, head, body).await
+        let (route, segment) = route.ok_or(Problem::NotFound)?;
+        let action = route.action(head.method()).ok_or_else(|| Problem::MethodNotAllowed(route.allow()))?;
+        let (headers, path, query) = (head.headers(), head.uri().path(), head.uri().query().unwrap_or_default());
+        match action {
+            Action::ShowHome => page(headers, pages::home()),
+            Action::ShowContract => document(headers, YAML, Bytes::from_static(include_bytes!("../docs/openapi.yaml"))),
+            Action::ListProblems => page(headers, pages::problem_list(path)),
+            Action::ShowProblem => page(headers, pages::problem(segment).ok_or(Problem::NotFound)?),
+            Action::ListOrders => list_orders(backends?.orders, &client, query).await,
+            Action::CreateOrder => create_order(backends?, &client, key, head, body).await,
+            Action::ShowOrder => show_order(backends?.orders, &client, segment, head).await,
+            Action::PatchOrder => patch_order(backends?, &client, segment, head, body).await,
+            Action::ListEvents => list_events(backends?.orders, &client, query).await,
+            Action::ShowHealth => Ok(json_response(StatusCode::OK, r#"{"status":"up"}"#.into(), NO_STORE)),
+            Action::ShowReadiness => readiness(backends).await,
+        }
     };
     let answered = answered.await;
     let mut response = answered.unwrap_or_else(Problem::into_response);
@@ -109,35 +126,7 @@ pub async fn respond<K: AnswerCache, O: OrderStore>(
     response
 }
 
-async fn answer<K: AnswerCache, O: OrderStore>(
-    backends: Result<&Backends<'_, K, O>, &InvalidSetting>,
-    client: &ClientName,
-    route: Option<(&Route, &str)>,
-    key: Result<IdempotencyKey, Problem>,
-    head: &Request<()>,
-    body: impl Future<Output = Result<Received, Problem>>,
-) -> Result<Response<Bytes>, Problem> {
-    let (route, segment) = route.ok_or(Problem::NotFound)?;
-    let action = route.action(head.method()).ok_or_else(|| Problem::MethodNotAllowed(route.allow()))?;
-    let (headers, path, query) = (head.headers(), head.uri().path(), head.uri().query());
-    match action {
-        Action::ShowHome => page(headers, pages::home()),
-        Action::ShowContract => document(headers, YAML, Bytes::from_static(include_bytes!("../docs/openapi.yaml"))),
-        Action::ListProblems => page(headers, pages::problem_list(path)),
-        Action::ShowProblem => page(headers, pages::problem(segment).ok_or(Problem::NotFound)?),
-        Action::ListOrders => list_orders(backends?.orders, client, query).await,
-        Action::CreateOrder => create_order(backends?, client, key, head, body).await,
-        Action::ShowOrder => show_order(backends?.orders, client, segment, head).await,
-        Action::PatchOrder => patch_order(backends?, client, segment, head, body).await,
-        Action::ListEvents => list_events(backends?.orders, client, query).await,
-        Action::ShowHealth => Ok(json_response(StatusCode::OK, Bytes::from_static(br#"{"status":"up"}"#), NO_STORE)),
-        Action::ShowReadiness => readiness(backends).await,
-    }
-}
-
-async fn readiness<K: AnswerCache, O: OrderStore>(
-    backends: Result<&Backends<'_, K, O>, &InvalidSetting>,
-) -> Result<Response<Bytes>, Problem> {
+async fn readiness<K: AnswerCache, O: OrderStore>(backends: Result<&Backends<'_, K, O>, &InvalidSetting>) -> Handled {
     let (redis_up, check) = match backends {
         Ok(backends) => {
             (backends.answers.is_up().await, backends.orders.check().await.map_err(|error| error.to_string()))
@@ -153,9 +142,7 @@ async fn readiness<K: AnswerCache, O: OrderStore>(
     let (postgres, redis) = (word(check.is_ok()), word(redis_up));
     let body = format!(r#"{{"status":"{status}","postgres":"{postgres}","redis":"{redis}"}}"#);
     let mut response = json_response(status_code, body.into(), NO_STORE);
-    if let Err(cause) = check {
-        Note::on(&mut response).cause = Some(cause);
-    }
+    Note::on(&mut response).cause = check.err();
     Ok(response)
 }
 

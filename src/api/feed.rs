@@ -1,10 +1,9 @@
 //! `GET /events`: the feed, page by page.
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::query::{self, parameters, value_of};
-use super::{NO_STORE, header_value, json_response};
+use super::{Handled, NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::events::{Cursor, MEDIA_TYPE, is_of_an_earlier_release, read_events, to_batch};
 use crate::problem::Problem;
@@ -16,12 +15,8 @@ const DEFAULT_LIMIT: u32 = 100;
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// One page. Every page has a `Link` to the next, an empty one too.
-pub(super) async fn list_events(
-    orders: &impl OrderStore,
-    client: &ClientName,
-    query: Option<&str>,
-) -> Result<Response<Bytes>, Problem> {
-    let [after, limit] = parameters(query.unwrap_or_default(), ["after", "limit"])?;
+pub(super) async fn list_events(orders: &impl OrderStore, client: &ClientName, query: &str) -> Handled {
+    let [after, limit] = parameters(query, ["after", "limit"])?;
     if after.as_ref().is_some_and(|after| is_of_an_earlier_release(&after.value)) {
         return Err(Problem::CursorExpired);
     }

@@ -29,11 +29,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Pro
 /// Requires the media type that a method accepts, without a content coding: the service decodes none.
 pub(super) fn require_media_type(headers: &HeaderMap, accepted: &'static str) -> Result<(), Problem> {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
-    let is_accepted = match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().is_ok_and(|media_type| is_media_type(media_type, accepted)),
-        _ => false,
-    };
-    if !is_accepted {
+    let is_accepted = |line: &HeaderValue| line.to_str().is_ok_and(|media_type| is_media_type(media_type, accepted));
+    if !lines.next().is_some_and(is_accepted) || lines.next().is_some() {
         return Err(Problem::UnsupportedMediaType(Unsupported::MediaType(accepted)));
     }
     let codings =

@@ -1,17 +1,15 @@
 //! `GET /orders`: filters, pages, `Link`.
 
-use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{StatusCode, header};
 use serde::Serialize;
 use uuid::Uuid;
 use uuid::fmt::Simple;
 
 use super::query::{self, parameters, value_of};
-use super::{NO_STORE, header_value, json_response};
+use super::{Handled, NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::{Order, Status, is_id, to_json};
-use crate::problem::Problem;
 use crate::stores::{Filter, OrderStore};
 
 /// Orders on a page if the client gives no limit.
@@ -26,24 +24,7 @@ struct PageJson<'a> {
 }
 
 /// One page, newest first. An empty page may have a `nextCursor`.
-pub(super) async fn list_orders(
-    orders: &impl OrderStore,
-    client: &ClientName,
-    query: Option<&str>,
-) -> Result<Response<Bytes>, Problem> {
-    let (filter, limit, others) = parse(query.unwrap_or_default())?;
-    let found = orders.list(client, &filter, limit).await?;
-    let page = PageJson { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
-    let mut response = json_response(StatusCode::OK, to_json(&page).into(), NO_STORE);
-    if let Some(cursor) = page.next_cursor {
-        let link = format!("</orders?{others}cursor={cursor}>; rel=\"next\"");
-        response.headers_mut().insert(header::LINK, header_value(link)?);
-    }
-    Ok(response)
-}
-
-/// The filter, the limit, and all parameters but the cursor in the client's spelling: so begins the next page's query.
-fn parse(query: &str) -> Result<(Filter, u32, String), Problem> {
+pub(super) async fn list_orders(orders: &impl OrderStore, client: &ClientName, query: &str) -> Handled {
     let [customer_id, status, key, limit, cursor] =
         parameters(query, ["customerId", "status", "idempotencyKey", "limit", "cursor"])?;
     let filter = Filter {
@@ -64,7 +45,16 @@ fn parse(query: &str) -> Result<(Filter, u32, String), Problem> {
         })?,
     };
     let limit = value_of(limit.as_ref(), query::limit)?.unwrap_or(DEFAULT_LIMIT);
-    let cursor = cursor.map_or("", |cursor| cursor.as_sent);
-    let others = query.split('&').filter(|pair| !pair.is_empty() && *pair != cursor).flat_map(|pair| [pair, "&"]);
-    Ok((filter, limit, others.collect()))
+    let found = orders.list(client, &filter, limit).await?;
+    let page = PageJson { orders: &found.orders, next_cursor: found.next.map(Uuid::simple) };
+    let mut response = json_response(StatusCode::OK, to_json(&page).into(), NO_STORE);
+    if let Some(next) = page.next_cursor {
+        // The next page's query begins with all parameters but the cursor, in the client's spelling.
+        let cursor = cursor.map_or("", |cursor| cursor.as_sent);
+        let others = query.split('&').filter(|pair| !pair.is_empty() && *pair != cursor);
+        let others: String = others.flat_map(|pair| [pair, "&"]).collect();
+        let link = format!("</orders?{others}cursor={next}>; rel=\"next\"");
+        response.headers_mut().insert(header::LINK, header_value(link)?);
+    }
+    Ok(response)
 }

@@ -1,12 +1,11 @@
 //! One order: placing it, showing it, changing it.
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use uuid::Uuid;
 
 use super::head::{bounded, require_media_type};
 use super::preconditions::{etag, is_known, named_versions, require_match};
-use super::{Backends, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified};
+use super::{Backends, Handled, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
@@ -26,7 +25,7 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
-) -> Result<Response<Bytes>, Problem> {
+) -> Handled {
     require_media_type(head.headers(), JSON)?;
     let key = key?;
     let Received { body, at, order_id } = bounded(head.headers(), body).await?;
@@ -39,7 +38,7 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
     }
 }
 
-fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Result<Response<Bytes>, Problem> {
+fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Handled {
     let mut response = json_response(StatusCode::CREATED, answer.body, CACHE_CONTROL);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
@@ -50,16 +49,12 @@ fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Result<R
     Ok(response)
 }
 
-pub(super) async fn show_order(
-    orders: &impl OrderStore,
-    client: &ClientName,
-    id: &str,
-    head: &Request<()>,
-) -> Result<Response<Bytes>, Problem> {
-    let order = orders.find(client, order_id(id)?).await?.ok_or(Problem::OrderNotFound)?;
+pub(super) async fn show_order(orders: &impl OrderStore, client: &ClientName, id: &str, head: &Request<()>) -> Handled {
+    let id = order_id(id).ok_or(Problem::OrderNotFound)?;
+    let order = orders.find(client, id).await?.ok_or(Problem::OrderNotFound)?;
     let etag = etag(order.version)?;
     require_match(head.headers(), &etag)?;
-    if is_known(head.headers(), &etag) { Ok(not_modified(etag, CACHE_CONTROL)) } else { present_order(&order) }
+    if is_known(head.headers(), &etag) { Ok(not_modified(etag, CACHE_CONTROL)) } else { present_order(&order, None) }
 }
 
 pub(super) async fn patch_order<K, O: OrderStore>(
@@ -68,37 +63,29 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     id: &str,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
-) -> Result<Response<Bytes>, Problem> {
-    let id = order_id(id)?;
+) -> Handled {
+    let id = order_id(id).ok_or(Problem::OrderNotFound)?;
     require_media_type(head.headers(), MERGE_PATCH)?;
     let versions = named_versions(head.headers())?;
     let received = bounded(head.headers(), body).await?;
     let status = Status::parse_patch(&received.body)?;
     match change_order(backends.orders, client, id, &versions, status, received.at).await? {
-        ChangeOutcome::Made(order) => changed(&order, Outcome::Changed),
-        ChangeOutcome::Repeated(order) => changed(&order, Outcome::ChangeRepeated),
+        ChangeOutcome::Made(order) => present_order(&order, Some(Outcome::Changed)),
+        ChangeOutcome::Repeated(order) => present_order(&order, Some(Outcome::ChangeRepeated)),
         ChangeOutcome::NotFound => Err(Problem::OrderNotFound),
         ChangeOutcome::MovedOn(version) => Err(Problem::PreconditionFailed(etag(version)?)),
         ChangeOutcome::NotAllowed(from) => Err(Problem::TransitionNotAllowed { from, to: status }),
     }
 }
 
-fn changed(order: &Order, outcome: Outcome) -> Result<Response<Bytes>, Problem> {
-    let mut response = present_order(order)?;
-    Note::on(&mut response).outcome = Some(outcome);
-    Ok(response)
-}
-
-fn present_order(order: &Order) -> Result<Response<Bytes>, Problem> {
+fn present_order(order: &Order, outcome: Option<Outcome>) -> Handled {
     let mut response = json_response(StatusCode::OK, to_json(order).into(), CACHE_CONTROL);
     response.headers_mut().insert(header::ETAG, etag(order.version)?);
+    Note::on(&mut response).outcome = outcome;
     Ok(response)
 }
 
 /// Hyphenated, as `Location` gives it.
-pub(super) fn order_id(id: &str) -> Result<Uuid, Problem> {
-    match Uuid::try_parse(id) {
-        Ok(uuid) if id.len() == 36 => Ok(uuid),
-        _ => Err(Problem::OrderNotFound),
-    }
+pub(super) fn order_id(id: &str) -> Option<Uuid> {
+    Uuid::try_parse(id).ok().filter(|_| id.len() == 36)
 }

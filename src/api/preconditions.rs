@@ -7,30 +7,26 @@ use crate::problem::Problem;
 
 /// Fails if `If-Match` names other versions only. It comes before `If-None-Match` (13.2.2).
 pub(super) fn require_match(headers: &HeaderMap, etag: &HeaderValue) -> Result<(), Problem> {
-    let wanted = entity_tags(headers, header::IF_MATCH);
-    let is_wanted = wanted.is_empty() || is_any(&wanted) || names(&wanted, etag);
+    let is_wanted = names(headers, header::IF_MATCH, etag).unwrap_or(true);
     if is_wanted { Ok(()) } else { Err(Problem::PreconditionFailed(etag.clone())) }
 }
 
 /// Whether `If-None-Match` names `etag`: the client already has this version.
 pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    let known = entity_tags(headers, header::IF_NONE_MATCH);
-    is_any(&known) || names(&known, etag)
+    names(headers, header::IF_NONE_MATCH, etag).unwrap_or(false)
 }
 
-fn names(tags: &[&[u8]], etag: &HeaderValue) -> bool {
-    tags.iter().any(|tag| strong(tag) == etag.as_bytes())
+/// Whether the list names `etag`; `None` if it has no tag. `*` must be the only entry; otherwise it is not a tag.
+fn names(headers: &HeaderMap, list: HeaderName, etag: &HeaderValue) -> Option<bool> {
+    let tags = entity_tags(headers, list);
+    let is_named = *tags == [b"*"] || tags.iter().any(|tag| strong(tag) == etag.as_bytes());
+    (!tags.is_empty()).then_some(is_named)
 }
 
 /// A proxy that compresses an answer weakens its tag. The version, which is all that a tag contains, stays true, so a weak tag
 /// counts like a strong one, in `If-Match` too.
 fn strong(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
-}
-
-/// `*` must be the only entry; otherwise it is not a tag.
-fn is_any(tags: &[&[u8]]) -> bool {
-    *tags == [b"*"]
 }
 
 /// The versions that the `If-Match` of a `PATCH` names. A tag that is not a version is ignored. `*` is refused like a missing

@@ -62,12 +62,9 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, &'static str> {
     if text.contains('+') {
         return Err("has a plus sign, which some read as a space; write %2B for a plus sign, %20 for a space");
     }
+    let is_hex = |digits: &[u8; 2]| digits.iter().all(u8::is_ascii_hexdigit);
     if text.split('%').skip(1).any(|escape| !escape.as_bytes().first_chunk().is_some_and(is_hex)) {
         return Err("has a percent sign that is not followed by two hexadecimal digits; write %25 for a percent sign");
     }
     percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| "has percent-encoded bytes that are not UTF-8")
-}
-
-fn is_hex(digits: &[u8; 2]) -> bool {
-    digits.iter().all(u8::is_ascii_hexdigit)
 }
