@@ -1,5 +1,7 @@
 //! The RFC 9457 problems: every refusal and failure that a client can see.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
@@ -56,8 +58,10 @@ pub enum Problem {
     PreconditionFailed(HeaderValue),
     /// A body over the limit: 413.
     PayloadTooLarge,
-    /// A body in a form that the method does not accept: 415.
-    UnsupportedMediaType(Unsupported),
+    /// A body whose `Content-Type` is not this one, the only one that the method accepts: 415.
+    UnsupportedMediaType(&'static str),
+    /// A body with a `Content-Encoding`: 415.
+    UnsupportedCoding,
     /// An order, or a change of one, against the rules: 422.
     InvalidOrder(Vec<Fault>),
     /// The key belongs to this other order: 422.
@@ -68,15 +72,6 @@ pub enum Problem {
     Internal(String),
     /// PostgreSQL is late or unavailable, and the outcome is unknown: 503.
     StoreUnavailable(String),
-}
-
-/// What about the form of a body is not supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsupported {
-    /// The `Content-Type`: the method accepts only this one.
-    MediaType(&'static str),
-    /// The `Content-Encoding`.
-    Coding,
 }
 
 /// Seconds after which a retry is worthwhile: longer than a lock or a short outage lasts.
@@ -90,7 +85,7 @@ struct ProblemJson<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
-    detail: String,
+    detail: Cow<'static, str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
     #[serde(rename = "orderId", skip_serializing_if = "Option::is_none")]
@@ -98,73 +93,13 @@ struct ProblemJson<'a> {
 }
 
 impl Problem {
-    /// For the client; never the text of a database or a library.
-    fn detail(&self) -> String {
-        match self {
-            Self::IdempotencyKeyMissing(None) => {
-                "Send an Idempotency-Key header with a fresh value for each order, such as a UUID.".into()
-            }
-            Self::IdempotencyKeyMissing(Some(name)) => {
-                format!("The header {name} is not read. Send its value as Idempotency-Key.")
-            }
-            Self::IdempotencyKeyInvalid(reason) => format!("Idempotency-Key: {reason}."),
-            Self::MalformedJson(reason) => format!("The body is not JSON: {reason}."),
-            Self::InvalidParameter(reason) => format!("{reason}."),
-            Self::Unauthorized(_) => "Send Authorization: Bearer with the token of a client.".into(),
-            Self::NotFound => "There is nothing at this path.".into(),
-            Self::OrderNotFound => "There is no order with this id.".into(),
-            Self::MethodNotAllowed(allow) => format!("This path allows {allow}."),
-            Self::RequestTimeout => {
-                "The body did not arrive in time. Nothing was written. Send the same request again, key included.".into()
-            }
-            Self::IdempotencyKeyInUse(_) => {
-                "Another request with this Idempotency-Key is still running. Send this one again as it is.".into()
-            }
-            Self::TransitionNotAllowed { from, to } => {
-                format!("An order that is {} cannot become {}.", from.as_str(), to.as_str())
-            }
-            Self::CursorExpired => {
-                "The cursor is from an earlier life of the database. Read again without after and drop orders that do not appear."
-                    .into()
-            }
-            Self::PreconditionFailed(_) => {
-                "If-Match does not name the order's current version. Read the order, decide again, and send its ETag \
-                 unchanged, quotes included."
-                    .into()
-            }
-            Self::PayloadTooLarge => "The body must be at most 65536 bytes.".into(),
-            Self::UnsupportedMediaType(Unsupported::MediaType(accepted)) => {
-                format!("Send one Content-Type: {accepted}. Its parameters, if any, must be well-formed.")
-            }
-            Self::UnsupportedMediaType(Unsupported::Coding) => {
-                "Send the body as it is, without a Content-Encoding.".into()
-            }
-            Self::InvalidOrder(faults) if faults.len() > MAX_ERRORS => {
-                format!("The body breaks the rules in {} places; errors lists the first {MAX_ERRORS}.", faults.len())
-            }
-            Self::InvalidOrder(_) => "The body breaks the rules listed in errors.".into(),
-            Self::IdempotencyKeyReused(_) => {
-                "This Idempotency-Key was used for another order. Use a fresh key for a new order.".into()
-            }
-            Self::PreconditionRequired => {
-                "Send If-Match with the ETag of the version you mean to change; If-Match: * is not accepted.".into()
-            }
-            Self::Internal(_) => {
-                "The service failed. The same request is safe to repeat as it is, key included.".into()
-            }
-            Self::StoreUnavailable(_) => {
-                "Whether the request took effect is unknown. Send it again as it is, key included.".into()
-            }
-        }
-    }
-
     /// The header beyond those of every problem.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let (name, value) = match self {
             Self::PreconditionFailed(etag) => return Some((header::ETAG, etag.clone())),
             Self::MethodNotAllowed(allow) => return Some((header::ALLOW, allow.try_into().ok()?)),
-            Self::UnsupportedMediaType(Unsupported::MediaType(MERGE_PATCH)) => (ACCEPT_PATCH, MERGE_PATCH),
-            Self::UnsupportedMediaType(Unsupported::Coding) => (header::ACCEPT_ENCODING, "identity"),
+            Self::UnsupportedMediaType(MERGE_PATCH) => (ACCEPT_PATCH, MERGE_PATCH),
+            Self::UnsupportedCoding => (header::ACCEPT_ENCODING, "identity"),
             Self::Unauthorized(Unauthorized::NoToken) => (header::WWW_AUTHENTICATE, r#"Bearer realm="orders""#),
             Self::Unauthorized(Unauthorized::UnknownToken) => {
                 (header::WWW_AUTHENTICATE, r#"Bearer realm="orders", error="invalid_token""#)
@@ -175,23 +110,15 @@ impl Problem {
         Some((name, HeaderValue::from_static(value)))
     }
 
-    /// For the log.
-    fn cause(self) -> Option<String> {
-        match self {
-            Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) | Self::Internal(cause) => Some(cause),
-            _ => None,
-        }
-    }
-
     /// The answer, with a note for the log.
     pub fn into_response(self) -> Response<Bytes> {
-        let Entry { slug, status, title, .. } = self.entry();
+        let Entry { slug, status, title, detail, .. } = self.entry();
         let errors = if let Self::InvalidOrder(errors) = &self { errors.as_slice() } else { &[] };
         let json = ProblemJson {
             r#type: format!("/problems/{slug}"),
             title,
             status: status.as_u16(),
-            detail: self.detail(),
+            detail,
             errors: errors.get(..MAX_ERRORS).unwrap_or(errors),
             order_id: if let Self::IdempotencyKeyReused(order_id) = self { Some(order_id) } else { None },
         };
@@ -202,7 +129,10 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(self.header());
         let note = Note::on(&mut response);
-        (note.problem, note.cause) = (Some(slug), self.cause());
+        note.problem = Some(slug);
+        if let Self::IdempotencyKeyInUse(cause) | Self::StoreUnavailable(cause) | Self::Internal(cause) = self {
+            note.cause = Some(cause);
+        }
         response
     }
 }

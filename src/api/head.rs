@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{IDEMPOTENCY_KEY, MAX_BODY_BYTES, Received};
 use crate::idempotency::{IdempotencyKey, InvalidKey};
-use crate::problem::{Problem, Unsupported};
+use crate::problem::Problem;
 
 /// Headers that are probably meant as `Idempotency-Key`: fetched if that one is missing, so that the refusal can name them.
 pub static MISSPELT_KEYS: [HeaderName; 4] = [
@@ -31,12 +31,12 @@ pub(super) fn require_media_type(headers: &HeaderMap, accepted: &'static str) ->
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
     let is_accepted = |line: &HeaderValue| line.to_str().is_ok_and(|media_type| is_media_type(media_type, accepted));
     if !lines.next().is_some_and(is_accepted) || lines.next().is_some() {
-        return Err(Problem::UnsupportedMediaType(Unsupported::MediaType(accepted)));
+        return Err(Problem::UnsupportedMediaType(accepted));
     }
     let codings =
         headers.get_all(header::CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
     if codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")) {
-        return Err(Problem::UnsupportedMediaType(Unsupported::Coding));
+        return Err(Problem::UnsupportedCoding);
     }
     Ok(())
 }
