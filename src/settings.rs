@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::Clients;
-use connections::{PgSession, is_pg_address, is_redis_address, redis_url};
+use connections::{is_pg_address, is_redis_address, pg_session, redis_url};
 
 mod connections;
 
@@ -100,15 +100,12 @@ impl Settings {
                 is_key_prefix,
                 "must be 1 to 64 printable ASCII characters without a space",
             )?,
-            pg_address: PgSession {
-                address: &pg_address,
-                user: &filled("pg_user")?,
-                password: &read("pg_password")?,
-                database: &filled("pg_database")?,
-                sslmode: &checked("pg_sslmode", is_sslmode, "must be disable, prefer or require")?,
-                deadline_ms: pg_deadline_ms,
-            }
-            .to_string(),
+            pg_address: pg_session(
+                &pg_address,
+                [filled("pg_user")?, read("pg_password")?, filled("pg_database")?],
+                &checked("pg_sslmode", is_sslmode, "must be disable, prefer or require")?,
+                pg_deadline_ms,
+            ),
             pg_ca: Some(checked("pg_ca", is_pem_or_blank, "must be a certificate in PEM, or empty")?)
                 .filter(|pem| !pem.trim().is_empty()),
             clients: Clients::parse(&read("clients")?).map_err(|reason| InvalidSetting { name: "clients", reason })?,

@@ -1,6 +1,5 @@
 //! The addresses and options with which connections to the stores are opened.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 
@@ -41,47 +40,32 @@ pub(super) fn redis_url(address: &str, user: &str, password: &str) -> String {
     }
 }
 
-/// The options of each PostgreSQL session.
-pub(super) struct PgSession<'a> {
-    pub address: &'a str,
-    pub user: &'a str,
-    pub password: &'a str,
-    pub database: &'a str,
-    pub sslmode: &'a str,
-    pub deadline_ms: u64,
-}
-
 /// A dead peer behind a firewall that drops silently is noticed at the second probe, after 25 s of silence, if
 /// `tcp_user_timeout` is over by then; after 35 s at the latest.
 const KEEPALIVES: &str = "keepalives=1 keepalives_idle=20 keepalives_interval=5 keepalives_retries=3";
 
-impl fmt::Display for PgSession<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-        let (host, port) = self.address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
-        // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
-        // since an abandoned one returns to the pool with its connection still busy.
-        // The protocol relies on `read committed`, and the tables are in `public`, whatever the defaults of role and database.
-        // `read-write` below: a standby does not count as a server.
-        let options = format!(
-            r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed -c search_path=public",
-            self.deadline_ms * 8 / 10,
-            self.deadline_ms * 6 / 10,
-        );
-        write!(
-            f,
-            "host={} port={port} user={} password={} dbname={} sslmode={} connect_timeout={} tcp_user_timeout={} \
-             {KEEPALIVES} target_session_attrs=read-write options={}",
-            quoted(host),
-            quoted(self.user),
-            quoted(self.password),
-            quoted(self.database),
-            self.sslmode,
-            // Per address of a name, in whole seconds. From 2 s on, an address that drops packets leaves time for the next.
-            (self.deadline_ms / 2000).max(1),
-            // In whole seconds, so rounded up: the deadline comes first.
-            self.deadline_ms.div_ceil(1000),
-            quoted(&options),
-        )
-    }
+/// The options of each PostgreSQL session. `login` is user, password and database.
+pub(super) fn pg_session(address: &str, login: [String; 3], sslmode: &str, deadline_ms: u64) -> String {
+    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+    let (host, port) = address.trim_start_matches("postgres://").rsplit_once(':').unwrap_or_default();
+    let [user, password, database] = login.map(|value| quoted(&value));
+    // lock < statement < deadline: PostgreSQL ends a statement before the component abandons it,
+    // since an abandoned one returns to the pool with its connection still busy.
+    // The protocol relies on `read committed`, and the tables are in `public`, whatever the defaults of role and database.
+    // `read-write` below: a standby does not count as a server.
+    let options = format!(
+        r"-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\ committed -c search_path=public",
+        deadline_ms * 8 / 10,
+        deadline_ms * 6 / 10,
+    );
+    format!(
+        "host={} port={port} user={user} password={password} dbname={database} sslmode={sslmode} connect_timeout={} \
+         tcp_user_timeout={} {KEEPALIVES} target_session_attrs=read-write options={}",
+        quoted(host),
+        // Per address of a name, in whole seconds. From 2 s on, an address that drops packets leaves time for the next.
+        (deadline_ms / 2000).max(1),
+        // In whole seconds, so rounded up: the deadline comes first.
+        deadline_ms.div_ceil(1000),
+        quoted(&options),
+    )
 }

@@ -21,7 +21,7 @@ thread_local! {
 pub struct RequestClock {
     started: Instant,
     /// When the clock was last read. Reading it is a host call too, so a call is taken to begin when the previous one ended.
-    read_at: Cell<Instant>,
+    pub read_at: Cell<Instant>,
     /// How long the request has waited for Redis.
     pub redis: Cell<Duration>,
     /// How long it has waited for PostgreSQL.
@@ -32,11 +32,6 @@ impl RequestClock {
     /// For a request that began at `started`.
     pub fn from(started: Instant) -> Self {
         Self { started, read_at: Cell::new(started), redis: Cell::default(), postgres: Cell::default() }
-    }
-
-    /// The time at the last reading.
-    pub fn read_at(&self) -> Instant {
-        self.read_at.get()
     }
 
     /// For the log of a request that arrived at `at`, since the beginning of 1970, and is answered now.

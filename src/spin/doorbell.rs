@@ -32,7 +32,7 @@ async fn ring(_message: Vec<u8>) -> Result<(), Infallible> {
 
 async fn answer(settings: &Rc<Settings>, command: &Command) -> Response<Bytes> {
     let (clock, began) = (RequestClock::from(Instant::now()), now());
-    let (answers, orders) = (RedisAnswerCache::new(settings, &clock), PostgresOrderStore::new(settings, &clock));
+    let (answers, orders) = (RedisAnswerCache::new(settings, &clock), PostgresOrderStore { settings, clock: &clock });
     let backends = Backends { clients: &settings.clients, answers: &answers, orders: &orders };
     let response = intake::answer(&backends, command, timestamp(began), order_id(began)).await;
     print(trace::request_line(&Method::POST, COMMANDS, &response, &clock.measured(began)));

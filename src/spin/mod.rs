@@ -1,6 +1,6 @@
 //! The adapters to Spin's host: the entry points, the clock, randomness, variables, the log.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -62,13 +62,13 @@ async fn handle(request: types::Request) -> Response<Bytes> {
     let is_open = settings.as_ref().is_ok_and(|settings| settings.clients.is_open());
     let (head, mut body) = messages::receive(request, !is_open);
     let stores = settings.as_ref().map(|settings| {
-        (&settings.clients, RedisAnswerCache::new(settings, &clock), PostgresOrderStore::new(settings, &clock))
+        (&settings.clients, RedisAnswerCache::new(settings, &clock), PostgresOrderStore { settings, clock: &clock })
     });
     let backends = stores.as_ref().map(|(clients, answers, orders)| Backends { clients, answers, orders });
 
     let body_due = started + body_deadline;
     // Reading the other clock too would be another host call.
-    let wall_clock = || began + (clock.read_at() - started);
+    let wall_clock = || began + (clock.read_at.get() - started);
     let mut response = {
         // The same type as from the intake, so that the component contains the API once.
         let received: Pin<&mut dyn Future<Output = _>> = pin!(received(&mut body, &clock, body_due, wall_clock));
@@ -129,12 +129,12 @@ fn order_id(time: Duration) -> Uuid {
 
 thread_local! {
     /// Read once per instance.
-    static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
+    static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
 /// Two first requests may both read the variables. That is rare, and takes less code than making one wait.
 async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
-    if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
+    if let Some(settings) = SETTINGS.with(|kept| kept.get().cloned()) {
         return Ok(settings);
     }
     let values = join_all(VARIABLES.map(spin_sdk::variables::get)).await;
@@ -143,9 +143,7 @@ async fn settings() -> Result<Rc<Settings>, InvalidSetting> {
         Some((_, Err(error))) => Err(error.to_string()),
         None => Err("is not read".into()),
     })?;
-    let settings = Rc::new(settings);
-    SETTINGS.replace(Some(settings.clone()));
-    Ok(settings)
+    Ok(SETTINGS.with(|kept| kept.get_or_init(|| Rc::new(settings)).clone()))
 }
 
 /// Logs a condition that the request recovers from.

@@ -71,7 +71,7 @@ async fn place_together(database: &Database<'_>, rows: &[Rc<Row>]) -> Option<Vec
     if let [row] = rows {
         let inserted = insert(database, Kept::Report, row).await;
         // A statement whose session was lost may have been committed.
-        let is_known = !matches!(inserted, Err(Failure::SessionLost(_)));
+        let is_known = !matches!(inserted, Err(Failure { is_session_lost: true, .. }));
         return is_known.then(|| vec![Some(placement(inserted))]);
     }
     let warn_of = |cause: &str| {

@@ -20,21 +20,13 @@ const SCHEMA: &str = "20261129000000_create_orders";
 
 /// The `OrderStore` of one request.
 pub struct PostgresOrderStore<'a> {
-    settings: &'a Settings,
-    clock: &'a RequestClock,
+    pub settings: &'a Settings,
+    pub clock: &'a RequestClock,
 }
 
-impl<'a> PostgresOrderStore<'a> {
-    pub fn new(settings: &'a Settings, clock: &'a RequestClock) -> Self {
-        Self { settings, clock }
-    }
-
+impl PostgresOrderStore<'_> {
     async fn run<T>(&self, work: impl AsyncFnOnce(&Database<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         Database::within_deadline(self.settings, self.clock, work).await
-    }
-
-    async fn read(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
-        self.query(Kept::Resend, sql, parameters).await
     }
 
     async fn query(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
@@ -56,7 +48,7 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn find_by_key(&self, client: &ClientName, key: &IdempotencyKey) -> Result<KeyRecord, StoreError> {
         let parameters = || vec![text(client.as_str()), text(key.as_str())];
-        let mut rows = self.read(include_str!("sql/find_by_key.sql"), &parameters).await?;
+        let mut rows = self.query(Kept::Resend, include_str!("sql/find_by_key.sql"), &parameters).await?;
         let mut row = rows.pop().ok_or_else(|| StoreError::Unavailable("the row that held the key is gone".into()))?;
         let fingerprint = match row.pop() {
             Some(DbValue::Binary(bytes)) => bytes.try_into().ok().map(Fingerprint),
@@ -68,7 +60,7 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn find(&self, client: &ClientName, id: Uuid) -> Result<Option<Order>, StoreError> {
         let parameters = || vec![text(client.as_str()), uuid(id)];
-        let mut rows = self.read(include_str!("sql/find_order.sql"), &parameters).await?;
+        let mut rows = self.query(Kept::Resend, include_str!("sql/find_order.sql"), &parameters).await?;
         rows.pop().map(order).transpose()
     }
 
@@ -110,7 +102,7 @@ impl OrderStore for PostgresOrderStore<'_> {
             ]
         };
         let mut page = Page::default();
-        for mut row in self.read(include_str!("sql/list_orders.sql"), &parameters).await? {
+        for mut row in self.query(Kept::Resend, include_str!("sql/list_orders.sql"), &parameters).await? {
             // It belongs to the page, and is the same in every row.
             if let Some(DbValue::Uuid(next)) = row.pop() {
                 page.next = Uuid::try_parse(&next).ok();
@@ -135,7 +127,7 @@ impl OrderStore for PostgresOrderStore<'_> {
                 ParameterValue::Int64(PAGE_BYTES as i64),
             ]
         };
-        let rows = self.read(include_str!("sql/list_events.sql"), &parameters).await?;
+        let rows = self.query(Kept::Resend, include_str!("sql/list_events.sql"), &parameters).await?;
         // These belong to the page, and are the same in every row.
         let Some([DbValue::Int64(epoch), DbValue::Str(now), ..]) = rows.first().map(Vec::as_slice) else {
             return Err(broken_feed());
@@ -153,7 +145,7 @@ impl OrderStore for PostgresOrderStore<'_> {
 
     async fn check(&self) -> Result<(), StoreError> {
         let parameters = || vec![text(SCHEMA)];
-        let mut rows = self.read(include_str!("sql/check_schema.sql"), &parameters).await?;
+        let mut rows = self.query(Kept::Resend, include_str!("sql/check_schema.sql"), &parameters).await?;
         match rows.pop().as_deref() {
             Some([DbValue::Str(settings), _]) => {
                 Err(StoreError::Unavailable(format!("a crash of PostgreSQL may lose acknowledged orders: {settings}")))

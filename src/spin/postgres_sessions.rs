@@ -40,7 +40,7 @@ pub struct Database<'a> {
 pub enum Kept {
     /// Yes. If the session was lost, the statement is sent again on another one: it only reads.
     Resend,
-    /// Yes. If the session was lost, the statement fails with [`Failure::SessionLost`], and the caller finds out what happened.
+    /// Yes. If the session was lost, the statement fails with `is_session_lost`, and the caller finds out what happened.
     Report,
     /// No. The statement uses a session that the pool has just checked.
     Avoid,
@@ -70,13 +70,14 @@ impl Database<'_> {
     ) -> Result<T, Failure> {
         let database = Database { settings, clock };
         let result = clock.within(settings.pg_deadline, &clock.postgres, work(&database)).await;
-        result.unwrap_or(Err(Failure::Late(settings.pg_deadline.as_millis())))
+        let late = || Error::Other(format!("no answer within {} ms", settings.pg_deadline.as_millis()));
+        result.unwrap_or_else(|| Err(late().into()))
     }
 
     /// The result of a statement that can be tried in another way, or `None` after three quarters of the deadline, by when
     /// PostgreSQL has ended a wait for a lock. So a connection that has become silent costs no request.
     pub async fn while_time_is_left<T>(&self, statement: impl Future<Output = T>) -> Option<T> {
-        self.clock.until(self.clock.read_at() + self.settings.pg_deadline * 3 / 4, statement).await
+        self.clock.until(self.clock.read_at.get() + self.settings.pg_deadline * 3 / 4, statement).await
     }
 
     /// Runs a statement for its row count, which costs less than rows do.
@@ -113,7 +114,7 @@ impl Database<'_> {
             let was_kept = session.is_some();
             let taken = match session.take() {
                 Some(session) => session,
-                None => self.session().await.map_err(Failure::Host)?,
+                None => self.session().await?,
             };
             // On the heap: moved from one future into another, it would take several KB of the stack.
             let mut statement = Box::pin(statement(&taken.connection));
@@ -125,16 +126,16 @@ impl Database<'_> {
             match result.unwrap_or_else(|| Err(Error::Other("no answer on the kept session".into()))) {
                 Ok(value) => {
                     // The clock was just read for a statement on the kept session.
-                    taken.keep(if was_kept { self.clock.read_at() } else { Instant::now() });
+                    taken.keep(if was_kept { self.clock.read_at.get() } else { Instant::now() });
                     return Ok(value);
                 }
                 Err(error) if sqlstate(&error) == Some(READ_ONLY) && end(taken.connection).await => {}
                 Err(error) if was_kept && is_lost(&error) => {
                     if kept == Kept::Report {
-                        return Err(Failure::SessionLost(error));
+                        return Err(Failure { error, is_session_lost: true });
                     }
                 }
-                Err(error) => return Err(Failure::Host(error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -184,20 +185,15 @@ impl Session {
 
 /// Whether a statement failed with its session, so that another session may run it.
 fn is_lost(error: &Error) -> bool {
-    match sqlstate(error) {
-        None => true,
-        Some(code) => code.starts_with("57P") || code.starts_with("08"),
-    }
+    sqlstate(error).is_none_or(|code| code.starts_with("57P") || code.starts_with("08"))
 }
 
 /// Ends the session, as a role may its own, so that the pool drops it: a component cannot close what the host has pooled.
 /// `false` if PostgreSQL refuses, because the right to that function was revoked.
 async fn end(connection: Connection) -> bool {
     let sql = "SELECT pg_terminate_backend(pg_backend_pid())".to_owned();
-    match connection.execute_async(sql, Vec::new()).await {
-        Err(error) => sqlstate(&error).is_none_or(|code| code == ENDED),
-        Ok(_) => false,
-    }
+    let ended = connection.execute_async(sql, Vec::new()).await;
+    ended.is_err_and(|error| sqlstate(&error).is_none_or(|code| code == ENDED))
 }
 
 /// PostgreSQL's SQLSTATE code, if it sent one.
@@ -209,51 +205,43 @@ fn sqlstate(error: &Error) -> Option<&str> {
 }
 
 /// A statement that gave no result.
-pub enum Failure {
-    Host(Error),
+pub struct Failure {
+    error: Error,
     /// The kept session was lost, before the statement ran or while it did.
-    SessionLost(Error),
-    /// After this many milliseconds.
-    Late(u128),
+    pub is_session_lost: bool,
 }
 
 impl Failure {
     /// PostgreSQL's SQLSTATE code, if it sent one.
     pub fn sqlstate(&self) -> Option<&str> {
-        match self {
-            Self::Host(error) | Self::SessionLost(error) => sqlstate(error),
-            Self::Late(_) => None,
-        }
+        sqlstate(&self.error)
     }
 
     /// For the log. The host's own text of a database error may carry a backtrace, so it is left out.
     pub fn cause(&self) -> String {
-        match self {
-            Self::Late(ms) => format!("no answer within {ms} ms"),
-            Self::Host(error) | Self::SessionLost(error) => match error {
-                Error::QueryFailed(QueryError::DbError(error)) => {
-                    format!("{} (SQLSTATE {})", error.message, error.code)
-                }
-                Error::ConnectionFailed(text)
-                | Error::BadParameter(text)
-                | Error::QueryFailed(QueryError::Text(text))
-                | Error::ValueConversionFailed(text)
-                | Error::Other(text) => first_line(text),
-            },
+        match &self.error {
+            Error::QueryFailed(QueryError::DbError(error)) => format!("{} (SQLSTATE {})", error.message, error.code),
+            // A backtrace follows the first line.
+            Error::ConnectionFailed(text)
+            | Error::BadParameter(text)
+            | Error::QueryFailed(QueryError::Text(text))
+            | Error::ValueConversionFailed(text)
+            | Error::Other(text) => text.lines().next().unwrap_or_default().to_owned(),
         }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, is_session_lost: false }
     }
 }
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        match &failure {
-            Failure::Host(Error::BadParameter(_) | Error::ValueConversionFailed(_)) => Self::Broken(failure.cause()),
-            other => Self::of_sqlstate(other.sqlstate(), failure.cause()),
+        match &failure.error {
+            Error::BadParameter(_) | Error::ValueConversionFailed(_) => Self::Broken(failure.cause()),
+            error => Self::of_sqlstate(sqlstate(error), failure.cause()),
         }
     }
-}
-
-/// A backtrace follows the first line of a host's error.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }

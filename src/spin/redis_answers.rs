@@ -95,7 +95,7 @@ impl AnswerCache for RedisAnswerCache<'_> {
             text("EX"),
             RedisParameter::Int64(self.settings.key_retention.as_secs() as i64),
         ];
-        let (settings, clock) = (self.settings.clone(), RequestClock::from(self.clock.read_at()));
+        let (settings, clock) = (self.settings.clone(), RequestClock::from(self.clock.read_at.get()));
         let unreachable = self.unreachable.clone();
         wit_bindgen::spawn(async move {
             let answers = RedisAnswerCache { settings: &settings, clock: &clock, unreachable };

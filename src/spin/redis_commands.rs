@@ -35,13 +35,14 @@ impl RedisCommands<'_> {
     /// For a command that needs the group, which it creates if it is missing: at first, and after Redis lost its data.
     async fn call_in_group(&self, command: &str, arguments: &[&str]) -> Result<Vec<RedisResult>, StoreError> {
         let reply = self.call(command, arguments).await;
-        if !matches!(&reply, Err(StoreError::Unavailable(cause)) if cause.contains(NO_GROUP)) {
+        if !matches!(&reply, Err(StoreError::Unavailable(cause)) if cause.contains("NOGROUP")) {
             return reply;
         }
         // From the beginning of the stream, so that earlier entries are not lost.
         let group = ["CREATE", COMMANDS, GROUP, "0", "MKSTREAM"];
         match self.call("XGROUP", &group).await {
-            Err(StoreError::Unavailable(cause)) if cause.contains(GROUP_IS_THERE) => {}
+            // Another instance has created it meanwhile.
+            Err(StoreError::Unavailable(cause)) if cause.contains("BUSYGROUP") => {}
             made => drop(made?),
         }
         self.call(command, arguments).await
@@ -51,14 +52,6 @@ impl RedisCommands<'_> {
 /// Deletes an entry and acknowledges it. In one step, since Redis may lose what it has not written to its disk: an entry that
 /// is acknowledged and not deleted would stay in the stream, and no consumer would take it again.
 const REMOVE: &str = "redis.call('XDEL', KEYS[1], ARGV[2]) return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])";
-
-/// How Redis begins its error for a missing group.
-const NO_GROUP: &str = "NOGROUP";
-/// And for one that another instance has created meanwhile.
-const GROUP_IS_THERE: &str = "BUSYGROUP";
-
-/// The error of an older Redis for `XPENDING` with `IDLE`.
-const NO_SUCH_OPTION: &str = "syntax error";
 
 fn unreadable(command: &str) -> StoreError {
     StoreError::Broken(format!("{command} gave an unexpected reply"))
@@ -95,7 +88,8 @@ impl Commands for RedisCommands<'_> {
         let from = after.map_or("-".to_owned(), |after| format!("({after}"));
         let arguments = [COMMANDS, GROUP, "IDLE", &idle, &from, "+", &PAGE.to_string()];
         let reply = self.call_in_group("XPENDING", &arguments).await.map_err(|error| match error {
-            StoreError::Unavailable(cause) if cause.contains(NO_SUCH_OPTION) => StoreError::Unavailable(format!(
+            // From an older Redis, for `IDLE`.
+            StoreError::Unavailable(cause) if cause.contains("syntax error") => StoreError::Unavailable(format!(
                 "the intake needs Redis {OLDEST_REDIS} or newer; this one says: {cause}"
             )),
             error => error,
