@@ -29,10 +29,8 @@ pub async fn read_events(
     cursor: Option<Cursor>,
     limit: u32,
 ) -> Result<Option<(Vec<Event>, Cursor)>, StoreError> {
-    let (epoch, mut sweep) = match cursor {
-        Some(Cursor { epoch, sweep }) => (Some(epoch), sweep),
-        None => (None, Sweep { done: Snapshot::BEGINNING, begun: None }),
-    };
+    let beginning = Sweep { done: Snapshot::BEGINNING, begun: None };
+    let (epoch, mut sweep) = cursor.map_or((None, beginning), |cursor| (Some(cursor.epoch), cursor.sweep));
     loop {
         let page = orders.events(client, &sweep, limit).await?;
         // Ahead of the server: it was set back, or is another one.
@@ -41,12 +39,11 @@ pub async fn read_events(
         }
         let had_begun = sweep.begun.is_some();
         let next = Cursor { epoch: page.epoch, sweep: cursor::sweep_after(sweep, &page) };
-        // The rest of the sweep was changed meanwhile, so it is in the next one, which begins here.
-        if page.events.is_empty() && had_begun {
-            sweep = next.sweep;
-            continue;
+        if !page.events.is_empty() || !had_begun {
+            return Ok(Some((page.events, next)));
         }
-        return Ok(Some((page.events, next)));
+        // The rest of the sweep was changed meanwhile, so it is in the next one, which begins here.
+        sweep = next.sweep;
     }
 }
 
@@ -65,19 +62,15 @@ struct CloudEvent<'a> {
 
 /// A batch of events.
 pub fn to_batch(events: &[Event]) -> Vec<u8> {
-    to_json(&events.iter().map(cloud_event).collect::<Vec<_>>())
-}
-
-fn cloud_event(event: &Event) -> CloudEvent<'_> {
-    let order = &event.order;
-    CloudEvent {
+    let batch = events.iter().map(|Event { order, at, .. }| CloudEvent {
         specversion: "1.0",
         id: format!("{}/{}", order.id, order.version),
         source: "/orders",
         r#type: format!("order.{}", order.status.as_str()),
         subject: order.id,
-        time: rfc3339(event.at),
+        time: rfc3339(*at),
         datacontenttype: "application/json",
         data: order,
-    }
+    });
+    to_json(&batch.collect::<Vec<_>>())
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 pub use json::{Fault, Rejected};
-pub use rules::is_id;
+pub use rules::parse_id;
 
 mod json;
 mod rules;

@@ -9,7 +9,7 @@ use super::query::{self, parameters, value_of};
 use super::{Handled, NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
-use crate::order::{Order, Status, is_id, to_json};
+use crate::order::{Order, Status, parse_id, to_json};
 use crate::stores::{Filter, OrderStore};
 
 /// Orders on a page if the client gives no limit.
@@ -28,10 +28,7 @@ pub(super) async fn list_orders(orders: &impl OrderStore, client: &ClientName, q
     let [customer_id, status, key, limit, cursor] =
         parameters(query, ["customerId", "status", "idempotencyKey", "limit", "cursor"])?;
     let filter = Filter {
-        customer_id: value_of(customer_id.as_ref(), |value| match is_id(value) {
-            true => Ok(value.to_owned()),
-            false => Err("must have 1 to 64 characters and no control characters".into()),
-        })?,
+        customer_id: value_of(customer_id.as_ref(), |value| parse_id(value.to_owned()))?,
         status: value_of(status.as_ref(), |value| {
             Status::parse(value).ok_or_else(|| "must be created, confirmed or cancelled".into())
         })?,

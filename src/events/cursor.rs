@@ -1,6 +1,6 @@
 //! The cursor: what a reader of the feed has already seen.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use uuid::Uuid;
 
@@ -71,16 +71,13 @@ impl fmt::Display for Cursor {
             numbers.extend([last.xid, high, low]);
         }
         f.write_str(FORM)?;
+        let mut write = |digit: u64| f.write_char(DIGITS.get(digit as usize).copied().map_or('0', char::from));
         for mut number in numbers {
-            loop {
-                let rest = number >> 5;
-                let digit = (number as usize & 31) | if rest > 0 { 32 } else { 0 };
-                fmt::Write::write_char(f, DIGITS.get(digit).copied().map_or('0', char::from))?;
-                number = rest;
-                if rest == 0 {
-                    break;
-                }
+            while number > 31 {
+                write((number & 31) | 32)?;
+                number >>= 5;
             }
+            write(number)?;
         }
         Ok(())
     }

@@ -40,17 +40,13 @@ impl IdempotencyKey {
     /// Parses a header's value: a bare key, or a quoted string, whose parameters are ignored.
     pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
         let value = value.trim_ascii();
-        let key = match value.split_first() {
-            None => return Err(InvalidKey::Empty),
-            Some((b'"', rest)) => {
-                let (key, rest) = unquote(rest)?;
-                if !is_parameters(rest) {
-                    return Err(InvalidKey::TrailingText);
-                }
-                key
-            }
-            Some(_) if value.iter().any(|b| matches!(b, b',' | b'"')) => return Err(InvalidKey::BareDelimiter),
-            Some(_) => value.to_vec(),
+        let key = match value {
+            [b'"', rest @ ..] => match unquote(rest)? {
+                (key, rest) if is_parameters(rest) => key,
+                _ => return Err(InvalidKey::TrailingText),
+            },
+            _ if value.iter().any(|b| matches!(b, b',' | b'"')) => return Err(InvalidKey::BareDelimiter),
+            _ => value.to_vec(),
         };
         if key.is_empty() {
             return Err(InvalidKey::Empty);
@@ -75,15 +71,13 @@ fn unquote(rest: &[u8]) -> Result<(Vec<u8>, &[u8]), InvalidKey> {
     let mut text = Vec::with_capacity(rest.len());
     let mut bytes = rest.iter();
     loop {
-        match bytes.next() {
-            None => return Err(InvalidKey::Unclosed),
-            Some(b'"') => return Ok((text, bytes.as_slice())),
-            Some(b'\\') => match bytes.next() {
-                Some(escaped @ (b'"' | b'\\')) => text.push(*escaped),
-                Some(_) => return Err(InvalidKey::BadEscape),
-                None => return Err(InvalidKey::Unclosed),
+        match bytes.next().ok_or(InvalidKey::Unclosed)? {
+            b'"' => return Ok((text, bytes.as_slice())),
+            b'\\' => match bytes.next().ok_or(InvalidKey::Unclosed)? {
+                escaped @ (b'"' | b'\\') => text.push(*escaped),
+                _ => return Err(InvalidKey::BadEscape),
             },
-            Some(byte) => text.push(*byte),
+            byte => text.push(*byte),
         }
     }
 }
@@ -96,11 +90,9 @@ fn is_parameters(mut rest: &[u8]) -> bool {
             return false;
         }
         rest = split_while(parameter, |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*')).1;
-        if let Some((b'=', value)) = rest.split_first() {
-            match skip_value(value) {
-                Some(behind) => rest = behind,
-                None => return false,
-            }
+        if let Some(value) = rest.strip_prefix(b"=") {
+            let Some(behind) = skip_value(value) else { return false };
+            rest = behind;
         }
     }
     rest.is_empty()

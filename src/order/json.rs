@@ -89,29 +89,24 @@ impl Faults {
         Some(found)
     }
 
-    pub(super) fn entries<'a>(&mut self, pointer: Pointer<'_>, json: &'a RawValue) -> Option<Vec<&'a RawValue>> {
-        serde_json::from_str(json.get()).ok().or_else(|| self.add(pointer, "must be an array"))
-    }
-
     pub(super) fn string(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
         if !json.get().starts_with('"') {
             return self.add(pointer, "must be a string");
         }
-        match serde_json::from_str(json.get()) {
-            Ok(text) => Some(text),
-            // Well-formed JSON may escape half a surrogate pair, which is not a character.
-            Err(_) => self.add(pointer, "must be valid Unicode; it has a lone surrogate"),
-        }
+        // Well-formed JSON may escape half a surrogate pair, which is not a character.
+        let text = serde_json::from_str(json.get()).ok();
+        text.or_else(|| self.add(pointer, "must be valid Unicode; it has a lone surrogate"))
     }
 
-    pub(super) fn integer(&mut self, pointer: Pointer<'_>, json: &RawValue, min: i64, max: i64) -> Option<i64> {
-        let digits = json.get();
+    /// The integer of a required member.
+    pub(super) fn integer(&mut self, at: Pointer<'_>, json: Option<&RawValue>, min: i64, max: i64) -> Option<i64> {
+        let digits = self.required(at, json, |_, _, json| Some(json.get()))?;
         if !digits.starts_with(|c: char| c == '-' || c.is_ascii_digit()) || digits.contains(['.', 'e', 'E']) {
-            return self.add(pointer, "must be an integer, written without fraction or exponent");
+            return self.add(at, "must be an integer, written without fraction or exponent");
         }
         match digits.parse() {
             Ok(value) if (min..=max).contains(&value) => Some(value),
-            _ => self.add(pointer, format!("must be from {min} to {max}")),
+            _ => self.add(at, format!("must be from {min} to {max}")),
         }
     }
 }

@@ -36,10 +36,7 @@ fn order(faults: &mut Faults, json: &str) -> Option<NewOrder> {
     let customer_id = faults.required(&"/customerId", customer_id, Faults::id);
     let currency = faults.required(&"/currency", currency, Faults::currency);
     let items = faults.required(&"/items", items, Faults::items);
-    let comment = match comment {
-        None => Some(None),
-        Some(json) => faults.comment(&"/comment", json).map(Some),
-    };
+    let comment = comment.map_or(Some(None), |json| faults.comment(&"/comment", json).map(Some));
     let items = items?;
     // Each factor is bounded by now, so the sum fits.
     let total_amount = items.iter().map(|item| item.quantity * item.unit_amount).sum();
@@ -51,45 +48,33 @@ fn order(faults: &mut Faults, json: &str) -> Option<NewOrder> {
 
 impl Faults {
     fn items(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Vec<Item>> {
-        let entries = self.entries(pointer, json)?;
+        let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+            return self.add(pointer, "must be an array");
+        };
         if entries.is_empty() || entries.len() > MAX_ITEMS {
             return self.add(pointer, format!("must have 1 to {MAX_ITEMS} entries"));
         }
         // Read all of them before giving up on any, so that every fault is listed.
-        let items: Vec<_> = entries
-            .into_iter()
-            .enumerate()
-            .map(|(at, json)| self.item(&format_args!("{pointer}/{at}"), json))
-            .collect();
-        items.into_iter().collect()
+        let items = entries.iter().enumerate().map(|(at, json)| self.item(&format_args!("{pointer}/{at}"), json));
+        items.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn item(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Item> {
         let [sku, quantity, unit_amount] = self.members(pointer, json.get(), ["sku", "quantity", "unitAmount"])?;
         let sku = self.required(&format_args!("{pointer}/sku"), sku, Self::id);
-        let quantity = self.required(&format_args!("{pointer}/quantity"), quantity, |faults, pointer, json| {
-            faults.integer(pointer, json, 1, MAX_QUANTITY)
-        });
-        let unit_amount = self.required(&format_args!("{pointer}/unitAmount"), unit_amount, |faults, pointer, json| {
-            faults.integer(pointer, json, 0, MAX_UNIT_AMOUNT)
-        });
+        let quantity = self.integer(&format_args!("{pointer}/quantity"), quantity, 1, MAX_QUANTITY);
+        let unit_amount = self.integer(&format_args!("{pointer}/unitAmount"), unit_amount, 0, MAX_UNIT_AMOUNT);
         Some(Item { sku: sku?, quantity: quantity?, unit_amount: unit_amount? })
     }
 
     fn id(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
-        let id = self.string(pointer, json)?;
-        if is_id(&id) {
-            return Some(id);
-        }
-        self.add(pointer, format!("must have 1 to {MAX_ID_CHARS} characters and no control characters"))
+        parse_id(self.string(pointer, json)?).map_or_else(|fault| self.add(pointer, fault), Some)
     }
 
     fn currency(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<String> {
         let currency = self.string(pointer, json)?;
-        if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            return Some(currency);
-        }
-        self.add(pointer, "must be three capital letters (ISO 4217)")
+        let is_code = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
+        if is_code { Some(currency) } else { self.add(pointer, "must be three capital letters (ISO 4217)") }
     }
 
     fn status(&mut self, pointer: Pointer<'_>, json: &RawValue) -> Option<Status> {
@@ -114,7 +99,8 @@ impl Faults {
     }
 }
 
-/// Whether `text` is a valid `customerId` or `sku`.
-pub fn is_id(text: &str) -> bool {
-    !text.chars().any(char::is_control) && (1..=MAX_ID_CHARS).contains(&text.chars().count())
+/// A `customerId` or `sku`, or the rule that it breaks.
+pub fn parse_id(text: String) -> Result<String, String> {
+    let is_id = !text.chars().any(char::is_control) && (1..=MAX_ID_CHARS).contains(&text.chars().count());
+    is_id.then_some(text).ok_or_else(|| format!("must have 1 to {MAX_ID_CHARS} characters and no control characters"))
 }

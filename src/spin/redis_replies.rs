@@ -8,11 +8,9 @@ const KNOWN_CODE: &str = "An error was signalled by the server";
 /// A server that became a replica has answered too, but a new connection may lead to its successor.
 pub fn keeps_connection(error: &str) -> bool {
     if let Some(kind) = error.strip_prefix(KNOWN_CODE) {
-        return !["ReadOnly", "MasterDown"]
-            .iter()
-            .any(|replica| kind.trim_start_matches([' ', '-']).starts_with(replica));
+        let kind = kind.trim_start_matches([' ', '-']);
+        return !kind.starts_with("ReadOnly") && !kind.starts_with("MasterDown");
     }
-    error
-        .split_once(": ")
-        .is_some_and(|(code, _)| !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()))
+    let is_code = |code: &str| !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    error.split_once(": ").is_some_and(|(code, _)| is_code(code))
 }
