@@ -67,18 +67,13 @@ pub struct Page {
     pub next: Option<Uuid>,
 }
 
-/// A place in a sweep of the feed: after this change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A place in a sweep of the feed: after this change. By default before all changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The transaction that made the change.
     pub xid: u64,
     /// The order that was changed. One transaction may change several.
     pub order_id: Uuid,
-}
-
-impl Position {
-    /// Before all changes.
-    pub const START: Self = Self { xid: 0, order_id: Uuid::nil() };
 }
 
 /// A walk over the changes that became visible since an earlier moment.

@@ -115,7 +115,7 @@ impl OrderStore for PostgresOrderStore<'_> {
     }
 
     async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError> {
-        let (reading, position) = sweep.begun.as_ref().map_or((None, Position::START), |(of, at)| (Some(of), *at));
+        let (reading, position) = sweep.begun.as_ref().map_or((None, Position::default()), |(of, at)| (Some(of), *at));
         let parameters = || {
             vec![
                 text(client.as_str()),

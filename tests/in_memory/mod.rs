@@ -221,7 +221,7 @@ impl OrderStore for MemoryOrders {
     async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError> {
         self.statement()?;
         let now = self.snapshot();
-        let (reading, position) = sweep.begun.as_ref().map_or((&now, Position::START), |(of, at)| (of, *at));
+        let (reading, position) = sweep.begun.as_ref().map_or((&now, Position::default()), |(of, at)| (of, *at));
         let (rows, changes) = (self.rows.borrow(), self.changes.borrow());
         let own = rows.iter().filter(|(owner, ..)| owner == client.as_str());
         let event = |order: &Order| Event { order: order.clone(), at: changes[&order.id].1, xid: changes[&order.id].0 };

@@ -303,7 +303,7 @@ impl OrderStore for PostgresOrders {
     }
 
     async fn events(&self, client: &ClientName, sweep: &Sweep, limit: u32) -> Result<Events, StoreError> {
-        let (reading, position) = sweep.begun.as_ref().map_or((None, Position::START), |(of, at)| (Some(of), *at));
+        let (reading, position) = sweep.begun.as_ref().map_or((None, Position::default()), |(of, at)| (Some(of), *at));
         let session = self.session().await.map_err(failure)?;
         let rows = session
             .query(
