@@ -146,7 +146,6 @@ async fn readiness<K: AnswerCache, O: OrderStore>(backends: Result<&Backends<'_,
     Ok(response)
 }
 
-/// `304`.
 fn not_modified(etag: HeaderValue, cache_control: HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -12,7 +12,6 @@ use crate::idempotency::IdempotencyKey;
 use crate::order::{Order, Status, parse_id, to_json};
 use crate::stores::{Filter, OrderStore};
 
-/// Orders on a page if the client gives no limit.
 const DEFAULT_LIMIT: u32 = 20;
 
 #[derive(Serialize)]

@@ -44,7 +44,6 @@ pub(super) fn value_of<T>(
     parameter.map(|given| read(&given.value).map_err(|reason| refused(given.name, &reason))).transpose()
 }
 
-/// How many entries a page may have.
 pub(super) fn limit(value: &str) -> Result<u32, String> {
     let number = whole_number(value).filter(|number| (1..=MAX_LIMIT).contains(number));
     number.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))

@@ -5,7 +5,6 @@ use http::{HeaderName, Method, header};
 
 use super::IDEMPOTENCY_KEY;
 
-/// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     ShowHome,

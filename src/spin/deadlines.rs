@@ -29,7 +29,6 @@ pub struct RequestClock {
 }
 
 impl RequestClock {
-    /// For a request that began at `started`.
     pub fn from(started: Instant) -> Self {
         Self { started, read_at: Cell::new(started), redis: Cell::default(), postgres: Cell::default() }
     }

@@ -59,7 +59,6 @@ pub struct Body {
     /// Bytes so far.
     came: usize,
     untouched: Option<types::Request>,
-    /// The body that is being read.
     contents: Option<Contents>,
 }
 

@@ -20,7 +20,6 @@ use crate::insert_order::{BatchResult, insert_order};
 use crate::order::{Item, Order, to_json};
 use crate::stores::{Placement, StoreError};
 
-/// An order to be placed.
 pub struct Row {
     pub client: ClientName,
     pub key: IdempotencyKey,
@@ -36,7 +35,6 @@ impl Groupable for Rc<Row> {
 }
 
 thread_local! {
-    /// The writes of this instance.
     static WRITERS: Rc<GroupCommit<Rc<Row>, BatchResult>> = Rc::default();
 }
 

@@ -46,7 +46,6 @@ pub enum Kept {
     Avoid,
 }
 
-/// A session of this instance.
 struct Session {
     connection: Connection,
     taken: Instant,
@@ -57,7 +56,6 @@ struct Session {
 }
 
 thread_local! {
-    /// The session that this instance keeps.
     static SESSION: RefCell<Option<Session>> = const { RefCell::new(None) };
 }
 
@@ -85,7 +83,6 @@ impl Database<'_> {
         self.on_a_session(kept, async |connection| connection.execute_async(sql.to_owned(), parameters()).await).await
     }
 
-    /// Runs a statement for its rows.
     pub async fn query(&self, kept: Kept, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Vec<DbValue>>, Failure> {
         self.on_a_session(kept, async |connection| {
             let (_, mut stream, end) = connection.query_async(sql.to_owned(), parameters()).await?;
@@ -212,7 +209,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// PostgreSQL's SQLSTATE code, if it sent one.
     pub fn sqlstate(&self) -> Option<&str> {
         sqlstate(&self.error)
     }

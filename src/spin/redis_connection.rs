@@ -14,11 +14,8 @@ thread_local! {
     static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
 }
 
-/// Why there is no reply.
 pub enum NoReply {
-    /// It did not arrive within the deadline.
     Late,
-    /// No connection could be opened.
     Unreachable(String),
     /// The connection broke, or Redis refused the command.
     Failed(String),
