@@ -71,6 +71,12 @@ impl Host {
     }
 
     async fn spawn(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // Of Spin's two processes only the parent was waited for: the other one may not have closed the port yet.
+        while std::net::TcpListener::bind(&self.listen).is_err() {
+            assert!(Instant::now() < deadline, "{} is taken", self.listen);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let log = OpenOptions::new().append(true).open(&self.log).unwrap();
         let mut command = if is_spin() { Command::new("spin") } else { Command::new("target/host/order-host") };
         command.args(if is_spin() { ["up", "--from"].as_slice() } else { &["--manifest"] });
@@ -84,7 +90,6 @@ impl Host {
             command.process_group(0);
         }
         self.child = Some(command.spawn().expect("`make test` builds it"));
-        let deadline = Instant::now() + Duration::from_secs(30);
         let http = client();
         while http.get(format!("{}/healthz", self.url)).send().await.is_err() {
             assert!(Instant::now() < deadline, "the host does not start; see {}", self.log.display());
