@@ -86,7 +86,7 @@ step cargo test --no-run
 for RUNTIME in "${runtimes[@]}"; do
     export RUNTIME
     title "on $(scripts/runtime.sh name)"
-    quiet_step cargo test --test e2e -- --test-threads=6
+    quiet_step cargo test --test e2e -- --test-threads=4
     step scripts/prove.sh --brief
     step scripts/newman.sh
     step scripts/browser.sh
