@@ -63,7 +63,7 @@ step cargo test --test api
 step cargo test --test properties
 step scripts/fuzz.sh --check
 if on spin; then
-    # The service's peers in the bench, which is for Spin, share the service's code and SQL.
+    # The bench's peers share the service's code and SQL. A bare machine would take minutes to compile what they need.
     step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p floor -p plain --target wasm32-wasip2
     step cargo check --locked --manifest-path bench/Cargo.toml --target-dir target/bench -p native
 fi

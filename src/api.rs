@@ -70,7 +70,7 @@ pub struct Received {
 }
 
 /// An answer, or the problem that it will be.
-type Handled = Result<Response<Bytes>, Problem>;
+type ApiResult = Result<Response<Bytes>, Problem>;
 
 /// Answers one request. If a setting does not parse there is no `backends`, and the pages still answer. The `body` is requested
 /// only if the head is accepted, so a client that sends `Expect: 100-continue` does not send it in vain.
@@ -126,7 +126,7 @@ pub async fn respond<K: AnswerCache, O: OrderStore>(
     response
 }
 
-async fn readiness<K: AnswerCache, O: OrderStore>(backends: Result<&Backends<'_, K, O>, &InvalidSetting>) -> Handled {
+async fn readiness<K: AnswerCache, O: OrderStore>(backends: Result<&Backends<'_, K, O>, &InvalidSetting>) -> ApiResult {
     let (redis_up, check) = match backends {
         Ok(backends) => {
             (backends.answers.is_up().await, backends.orders.check().await.map_err(|error| error.to_string()))

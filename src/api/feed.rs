@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode, header};
 
 use super::query::{self, parameters, value_of};
-use super::{Handled, NO_STORE, header_value, json_response};
+use super::{ApiResult, NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::events::{Cursor, MEDIA_TYPE, is_of_an_earlier_release, read_events, to_batch};
 use crate::problem::Problem;
@@ -15,7 +15,7 @@ const DEFAULT_LIMIT: u32 = 100;
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// One page. Every page has a `Link` to the next, an empty one too.
-pub(super) async fn list_events(orders: &impl OrderStore, client: &ClientName, query: &str) -> Handled {
+pub(super) async fn list_events(orders: &impl OrderStore, client: &ClientName, query: &str) -> ApiResult {
     let [after, limit] = parameters(query, ["after", "limit"])?;
     if after.as_ref().is_some_and(|after| is_of_an_earlier_release(&after.value)) {
         return Err(Problem::CursorExpired);

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use uuid::fmt::Simple;
 
 use super::query::{self, parameters, value_of};
-use super::{Handled, NO_STORE, header_value, json_response};
+use super::{ApiResult, NO_STORE, header_value, json_response};
 use crate::client::ClientName;
 use crate::idempotency::IdempotencyKey;
 use crate::order::{Order, Status, parse_id, to_json};
@@ -23,7 +23,7 @@ struct PageJson<'a> {
 }
 
 /// One page, newest first. An empty page may have a `nextCursor`.
-pub(super) async fn list_orders(orders: &impl OrderStore, client: &ClientName, query: &str) -> Handled {
+pub(super) async fn list_orders(orders: &impl OrderStore, client: &ClientName, query: &str) -> ApiResult {
     let [customer_id, status, key, limit, cursor] =
         parameters(query, ["customerId", "status", "idempotencyKey", "limit", "cursor"])?;
     let filter = Filter {

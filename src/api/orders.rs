@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::head::{bounded, require_media_type};
 use super::preconditions::{etag, is_known, named_versions, require_match};
-use super::{Backends, Handled, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified};
+use super::{ApiResult, Backends, IDEMPOTENT_REPLAYED, JSON, Received, header_value, json_response, not_modified};
 use crate::change_order::{ChangeOutcome, change_order};
 use crate::client::ClientName;
 use crate::idempotency::{Answer, IdempotencyKey};
@@ -25,7 +25,7 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
     key: Result<IdempotencyKey, Problem>,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
-) -> Handled {
+) -> ApiResult {
     require_media_type(head.headers(), JSON)?;
     let key = key?;
     let Received { body, at, order_id } = bounded(head.headers(), body).await?;
@@ -38,7 +38,7 @@ pub(super) async fn create_order<K: AnswerCache, O: OrderStore>(
     }
 }
 
-fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Handled {
+fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> ApiResult {
     let mut response = json_response(StatusCode::CREATED, answer.body, CACHE_CONTROL);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, header_value(format!("/orders/{}", answer.order_id))?);
@@ -49,7 +49,12 @@ fn created(answer: Answer, replayed: &'static str, outcome: Outcome) -> Handled 
     Ok(response)
 }
 
-pub(super) async fn show_order(orders: &impl OrderStore, client: &ClientName, id: &str, head: &Request<()>) -> Handled {
+pub(super) async fn show_order(
+    orders: &impl OrderStore,
+    client: &ClientName,
+    id: &str,
+    head: &Request<()>,
+) -> ApiResult {
     let id = order_id(id).ok_or(Problem::OrderNotFound)?;
     let order = orders.find(client, id).await?.ok_or(Problem::OrderNotFound)?;
     let etag = etag(order.version)?;
@@ -63,7 +68,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     id: &str,
     head: &Request<()>,
     body: impl Future<Output = Result<Received, Problem>>,
-) -> Handled {
+) -> ApiResult {
     let id = order_id(id).ok_or(Problem::OrderNotFound)?;
     require_media_type(head.headers(), MERGE_PATCH)?;
     let versions = named_versions(head.headers())?;
@@ -78,7 +83,7 @@ pub(super) async fn patch_order<K, O: OrderStore>(
     }
 }
 
-fn present_order(order: &Order, outcome: Option<Outcome>) -> Handled {
+fn present_order(order: &Order, outcome: Option<Outcome>) -> ApiResult {
     let mut response = json_response(StatusCode::OK, to_json(order).into(), CACHE_CONTROL);
     response.headers_mut().insert(header::ETAG, etag(order.version)?);
     Note::on(&mut response).outcome = outcome;
