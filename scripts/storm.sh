@@ -27,5 +27,7 @@ scripts/services.sh migrate 8>&-
 exports=$(scripts/services.sh env)
 eval "$exports"
 
+# A failure shows the history of the key; a backtrace after it would only push it out of sight.
+export RUST_BACKTRACE=0
 # One after another: each kills the stores that another would use.
 cargo test --test storm -- --nocapture --test-threads=1 "$@" 8>&-

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
@@ -38,6 +38,8 @@ pub struct Clients {
     pub events: Mutex<Vec<Event>>,
     pub requests: AtomicUsize,
     clock: AtomicU64,
+    /// The requests that are not among the events yet: when each was sent.
+    unanswered: Mutex<BTreeSet<u64>>,
 }
 
 impl Clients {
@@ -49,6 +51,7 @@ impl Clients {
             events: Mutex::default(),
             requests: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
+            unanswered: Mutex::default(),
         }
     }
 
@@ -139,14 +142,28 @@ impl Clients {
         variant: Variant,
         answer: impl Future<Output = Result<Answer, reqwest::Error>>,
     ) -> Answer {
-        let sent = self.tick();
+        // Under the lock, so that `have_answers_before` misses none.
+        let sent = {
+            let mut unanswered = self.unanswered.lock().unwrap();
+            let sent = self.tick();
+            unanswered.insert(sent);
+            sent
+        };
         let answer = answer.await.unwrap_or_else(|error| match error.is_timeout() {
             true => Answer::Unexpected(format!("neither an answer nor an end within {LONGEST:?}: {error:?}")),
             false => Answer::Maybe,
         });
         self.requests.fetch_add(1, Ordering::SeqCst);
         self.events.lock().unwrap().push(Event { key, variant, sent, answered: self.tick(), answer: answer.clone() });
+        self.unanswered.lock().unwrap().remove(&sent);
         answer
+    }
+
+    /// Waits until every request that was sent before `tick` is among the events.
+    pub async fn have_answers_before(&self, tick: u64) {
+        while self.unanswered.lock().unwrap().first().is_some_and(|sent| *sent < tick) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The requests tried so far.

@@ -93,13 +93,14 @@ pub fn check(events: &[Event], rows: &[Row]) -> BTreeSet<Violation> {
     broken
 }
 
-/// The same as counts in text, and whether no promise is broken. Each broken promise is printed with all events of its key.
-pub fn judge(events: &[Event], rows: &[Row]) -> (String, bool) {
+/// The same as counts in text, and each broken promise with all events of its key; empty if none is.
+pub fn judge(events: &[Event], rows: &[Row]) -> (String, String) {
     let violations = check(events, rows);
+    let mut history = String::new();
     for violation in &violations {
-        println!("{violation:?}");
-        events.iter().filter(|event| event.key == violation.key()).for_each(|event| println!("  {event:?}"));
-        rows.iter().filter(|row| row.key == violation.key()).for_each(|row| println!("  {row:?}"));
+        let events = events.iter().filter(|event| event.key == violation.key()).map(|event| format!("\n  {event:?}"));
+        let rows = rows.iter().filter(|row| row.key == violation.key()).map(|row| format!("\n  {row:?}"));
+        history.extend([format!("\n{violation:?}")].into_iter().chain(events).chain(rows));
     }
     let [mut duplicates, mut lost, mut wrong, mut other] = [0; 4];
     for violation in &violations {
@@ -113,7 +114,7 @@ pub fn judge(events: &[Event], rows: &[Row]) -> (String, bool) {
     let counts = format!(
         "{duplicates} duplicates, {lost} lost acknowledged orders, {wrong} wrong replays, {other} other violations"
     );
-    (counts, violations.is_empty())
+    (counts, history)
 }
 
 fn check_key(key: usize, events: &[&Event], rows: &[&Row], broken: &mut BTreeSet<Violation>) {

@@ -114,6 +114,8 @@ async fn what_an_asynchronous_standby_loses_is_counted_and_hidden_by_a_new_prefi
         let placed_again = storm.place_own(own_key).await;
         assert_eq!((placed_again != own, storm.status(&format!("/orders/{placed_again}")).await), (true, 200));
 
+        // An answer from before may still be in flight.
+        storm.load.clients.have_answers_before(until).await;
         let events = without(&losses, storm.load.events());
         let rows = storm.load.clients.rows(&storm.pair.owner().await).await;
         let gone = lost_orders(&events, &rows);
@@ -132,7 +134,7 @@ async fn what_an_asynchronous_standby_loses_is_counted_and_hidden_by_a_new_prefi
     }
     let rows = storm.settle().await;
     let events = without(&losses, storm.load.events());
-    let (verdict, holds) = judge(&events, &rows);
+    let (verdict, broken) = judge(&events, &rows);
     storm.report(&rows, &format!("after the runbook {verdict}"));
     println!(
         "failover: {}: {} acknowledged orders lost, {} to {} by each; {ghosts} answers told of one of them before the hosts had \
@@ -143,5 +145,5 @@ async fn what_an_asynchronous_standby_loses_is_counted_and_hidden_by_a_new_prefi
         lost.iter().max().unwrap(),
         lost_orders(&events, &rows).len()
     );
-    assert!(holds, "see the history above");
+    assert!(broken.is_empty(), "{verdict}{broken}");
 }
