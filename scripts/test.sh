@@ -17,6 +17,28 @@ quiet_step() {
     title "$@"
     "$@" 2>"$log" || { tail -n 200 "$log" >&2; echo "test: failed: $*; its log is $log" >&2; exit 1; }
 }
+# Runs a step beside those that follow, until `join` waits for it and shows its output.
+beside() {
+    # Its own process group, so that a failure elsewhere can stop all of it.
+    set -m
+    step "$@" >target/beside.log 2>&1 &
+    beside=$!
+    set +m
+}
+join() {
+    local status=0
+    wait "$beside" || status=$?
+    beside=
+    cat target/beside.log
+    return "$status"
+}
+beside='' others=''
+at_exit() {
+    [ -z "$beside" ] || kill -- "-$beside" 2>/dev/null || true
+    [ -z "$others" ] || ORDER_LOCAL_DIR=$others scripts/services.sh clean
+}
+trap at_exit EXIT
+trap 'exit 130' INT TERM
 
 forget=$(scripts/services.sh own)
 eval "$forget"
@@ -83,34 +105,44 @@ step cargo test --test stores -- --test-threads=8
 step scripts/interleavings.sh --designs --real
 if on bundled; then step cargo test -p order-host --profile host --no-run; fi
 step cargo test --no-run
+# On a service with two clients, which the collection's last folder needs. A new client has a short feed to walk through.
+newman_with_clients() (
+    tokens=() entries=()
+    for name in a b; do
+        made=$(scripts/client.sh "newman-$name-$RANDOM$RANDOM")
+        tokens+=("$(sed -n '2s/ //gp' <<<"$made")") entries+=("$(sed -n '4s/ //gp' <<<"$made")")
+    done
+    export SPIN_VARIABLE_CLIENTS="${entries[*]}"
+    scripts/newman.sh --env-var "token=${tokens[0]}" --env-var "tokenA=${tokens[0]}" --env-var "tokenB=${tokens[1]}"
+)
 for RUNTIME in "${runtimes[@]}"; do
     export RUNTIME
     title "on $(scripts/runtime.sh name)"
     quiet_step cargo test --test e2e -- --test-threads=4
     step scripts/prove.sh --brief
-    step scripts/newman.sh
-    step scripts/browser.sh
-    step scripts/contract.sh
+    step newman_with_clients
+    beside scripts/contract.sh
     step scripts/examples.sh
+    join
 done
 # In brief, on other versions: the migrations, the laws of the stores, replays of what an earlier build stored, and an order
-# through the stream. These stores have their own ports and data, and the second run replaces the servers of the first.
-other_stores() (
+# through the stream. Then a test that reads the feed from its start, which is short here: these stores have their own ports and
+# data, and the second run replaces the servers of the first.
+on_other_stores() (
     # shellcheck disable=SC2163
-    export "$@" ORDER_LOCAL_DIR=$PWD/.local/other
+    export "${@:2}" ORDER_LOCAL_DIR=$others
     unset REDIS_URL DATABASE_URL PG_SERVICE_PASSWORD
     scripts/services.sh migrate
     exports=$(scripts/services.sh env)
     eval "$exports"
     cargo test --test stores -- --test-threads=8
     quiet_step cargo test --test e2e -- golden:: intake::a_command_gets_the_answer
+    for RUNTIME in "${runtimes[@]}"; do step "$1"; done
 )
 REDIS_PORT=$((${REDIS_PORT:-16379} + 5)) PG_PORT=$((${PG_PORT:-15432} + 5))
 export REDIS_PORT PG_PORT
-stop_others() { ORDER_LOCAL_DIR=$PWD/.local/other scripts/services.sh clean; }
-trap stop_others EXIT
-trap 'exit 130' INT TERM
-step other_stores POSTGRES=17 VALKEY=9
-step other_stores POSTGRES=18
+others=$PWD/.local/other
+step on_other_stores scripts/newman.sh POSTGRES=17 VALKEY=9
+step on_other_stores scripts/browser.sh POSTGRES=18
 names=$(for RUNTIME in "${runtimes[@]}"; do RUNTIME=$RUNTIME scripts/runtime.sh name; done)
 title "all green on ${names//$'\n'/ and on }"
