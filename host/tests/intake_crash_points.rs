@@ -23,7 +23,8 @@ const FAULTS: [&str; 7] = ["fail", "delay=20", "hang", "hang-after", "lose-reply
 /// Short, so that a call that hangs costs little and a pending command is claimed soon: after 2.3 s.
 const REDIS_DEADLINE_MS: &str = "100";
 const PG_DEADLINE_MS: &str = "500";
-const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+/// A busy machine may be late for a deadline again and again.
+const SETTLES_WITHIN: Duration = Duration::from_secs(300);
 /// How many cases run side by side. The streams have fixed names, so each lane has its own Redis.
 const LANES: usize = 8;
 /// Two commands that did not meet are sent again with other keys.
@@ -139,15 +140,25 @@ impl Lane {
             && self.redis::<Vec<redis::Value>>("XPENDING orders:commands intake").await[0] == redis::Value::Int(0)
     }
 
+    /// Rings until everything is settled.
+    async fn settle(&self, about: &str) {
+        let started = Instant::now();
+        while !self.is_settled().await {
+            assert!(started.elapsed() < SETTLES_WITHIN, "{about}: does not settle");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.ring(None).await;
+        }
+    }
+
     /// Runs the scenario under `rule` until it settles, and checks every promise. Returns how often each call was made in the
-    /// first attempt, and whether the rule was applied.
+    /// first attempt, and whether the rule was applied; without one, whether that attempt settled everything.
     async fn run(&self, scenario: Scenario, rule: Option<Rule>) -> ([u32; CALLS.len()], bool) {
         let (key, about) =
             (fresh_key(), format!("{scenario:?}, {}", rule.map_or("no fault".into(), |rule| rule.to_string())));
         let () = self.redis("FLUSHALL").await;
         if scenario == Scenario::Claimed {
             self.add(&key, ORDER).await;
-            self.ring(None).await;
+            self.settle(&about).await;
             let _: i64 = self.redis(&format!("DEL orders:results order::{key}")).await;
         }
         let mut sent = BTreeSet::new();
@@ -161,14 +172,12 @@ impl Lane {
             let _: redis::Value = self.redis(&claim).await;
         }
         let plan = self.ring(rule).await;
-        let came_to_pass = rule.is_none_or(|rule| plan.injected().contains(&rule));
+        let came_to_pass = match rule {
+            Some(rule) => plan.injected().contains(&rule),
+            None => self.is_settled().await,
+        };
 
-        let started = Instant::now();
-        while !self.is_settled().await {
-            assert!(started.elapsed() < SETTLES_WITHIN, "{about}: does not settle");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            self.ring(None).await;
-        }
+        self.settle(&about).await;
         let results = self.results().await;
         let told: BTreeSet<_> = results.iter().map(|result| result["command"].clone()).collect();
         assert_eq!(told, sent, "{about}: {results:?}");
@@ -196,7 +205,15 @@ async fn a_fault_at_any_host_call_of_a_drain_leaves_one_order_a_result_and_nothi
     let lanes = join_all((0..LANES).map(|_| Lane::new(owner.clone()))).await;
     let mut cases = Vec::new();
     for scenario in SCENARIOS {
-        let (counts, _) = lanes[0].run(scenario, None).await;
+        let mut tries = 0;
+        let counts = loop {
+            let (counts, is_undisturbed) = lanes[0].run(scenario, None).await;
+            if is_undisturbed {
+                break counts;
+            }
+            tries += 1;
+            assert!(tries < TRIES, "{scenario:?}: a drain without a fault settles nothing");
+        };
         let before = cases.len();
         for ((name, _), count) in CALLS.iter().zip(counts) {
             let faults = (1..=count).flat_map(|nth| FAULTS.map(|fault| format!("{name}:{nth}:{fault}")));

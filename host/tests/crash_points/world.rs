@@ -22,8 +22,8 @@ const OTHER_ORDER: &str =
 /// Short, so that a call that hangs costs little.
 const REDIS_DEADLINE_MS: &str = "100";
 const PG_DEADLINE_MS: &str = "1000";
-/// As a rule a request settles at the second attempt; a slow machine may need more.
-const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+/// As a rule a request settles at the second attempt; a busy machine may be late for a deadline again and again.
+const SETTLES_WITHIN: Duration = Duration::from_secs(300);
 /// The write to Redis, after the answer.
 const COMES_WITHIN: Duration = Duration::from_secs(1);
 
@@ -142,8 +142,13 @@ impl World {
             Scenario::ReplayFromRedis | Scenario::ReplayFromPostgres => ORDER,
             Scenario::KeyReused => OTHER_ORDER,
         };
-        let first = self.send(clean, key, earlier).await.unwrap();
-        assert_eq!(first.status, 201);
+        let started = Instant::now();
+        let first = loop {
+            match self.send(clean, key, earlier).await {
+                Some(first) if first.status == 201 => break first,
+                answer => assert!(started.elapsed() < SETTLES_WITHIN, "{scenario:?}: {answer:?}"),
+            }
+        };
         self.until_written(key).await;
         if scenario == Scenario::ReplayFromPostgres {
             self.forget(key).await;
