@@ -33,6 +33,7 @@ if [ "${1:-}" = --with-intake ]; then
     trap 'kill -- "-$intake" 2>/dev/null || true' EXIT
     trap 'exit 130' INT TERM
 fi
-export PYTHONDONTWRITEBYTECODE=1
+# The path is for the processes that a test starts.
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tests/examples
 .local/examples/venv/bin/python -m unittest discover --start-directory tests/examples --pattern '*_test.py' "$@" ||
     { [ -z "${intake:-}" ] || tail -n 20 target/intake.log >&2; exit 1; }

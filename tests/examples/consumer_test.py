@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -12,7 +13,6 @@ import sys
 import tempfile
 import threading
 import unittest
-import warnings
 from unittest import mock
 
 from feed import Feed, event, pages_of, seeded, settled, shuffled
@@ -26,6 +26,31 @@ spec.loader.exec_module(consumer)
 def table(db):
     with contextlib.closing(sqlite3.connect(db)) as db:
         return {order_id: (version, status) for order_id, version, status in db.execute("SELECT * FROM orders")}
+
+
+# Not forked from this process: a thread of the feed may hold a lock at that moment, for which the fork would wait forever.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
+
+def run_until(line, url, path):
+    """Runs the consumer, and ends without a word before the given line of its file."""
+    left = line
+
+    def trace(frame, happened, _):
+        nonlocal left
+        if frame.f_code.co_filename != str(FILE):
+            return None
+        if happened == "line":
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.stdout = sys.stderr = io.StringIO()
+    sys.settrace(trace)
+    consumer.client.time.sleep = lambda _: None
+    consumer.main(["--once", "--url", url, "--table", path])
 
 
 class Consumer(unittest.TestCase):
@@ -94,34 +119,12 @@ class Consumer(unittest.TestCase):
         self.assertGreater(line, 60)
 
     def killed_at(self, line, url):
-        """Runs the consumer in a process of its own, which ends without a word before the given line of its file."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside the feed's threads, which it does not use
-            pid = os.fork()
-        if pid == 0:
-            left = line
-
-            def trace(frame, happened, _):
-                nonlocal left
-                if frame.f_code.co_filename != str(FILE):
-                    return None
-                if happened == "line":
-                    left -= 1
-                    if left == 0:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                return trace
-
-            try:
-                sys.stdout = sys.stderr = io.StringIO()
-                sys.settrace(trace)
-                consumer.client.time.sleep = lambda _: None
-                consumer.main(["--once", "--url", url, "--table", self.path])
-                os._exit(0)
-            except BaseException:
-                os._exit(1)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        self.assertIn(status, (0, -signal.SIGKILL))
-        return status != 0
+        """Whether the consumer, in a process of its own, has so many lines that it was killed."""
+        process = PROCESSES.Process(target=run_until, args=(line, url, self.path))
+        process.start()
+        process.join()
+        self.assertIn(process.exitcode, (0, -signal.SIGKILL))
+        return process.exitcode != 0
 
     def has_tables(self):
         with contextlib.closing(sqlite3.connect(self.path)) as db:
